@@ -1,0 +1,168 @@
+package config
+
+import "freightliner/providers"
+
+// Config is one directory's configuration, checked and evaluated: every
+// expression has a value, every for_each is expanded, every reference is
+// parsed. Slices are sorted by address (registries by name), so equal inputs
+// give equal values.
+type Config struct {
+	Dir        string // as given to Load
+	State      string // path of the state file, relative to Dir unless absolute
+	Defaults   Defaults
+	Registries []Registry
+	Trees      []Tree
+	Images     []Image
+
+	// Sources are the files that were read, by name, for excerpts.
+	Sources map[string][]byte
+}
+
+// Defaults are the settings of freightliner { defaults { … } }; flags override them.
+type Defaults struct {
+	Parallelism int   // actions under way at once; 0 when not set
+	Retries     int   // further tries of a failed action; -1 when not set
+	MaxDeletes  Limit // ceiling on deletes of one tree in one plan
+}
+
+// Limit is an absolute number or a share of a whole. The zero value is "not set".
+type Limit struct {
+	Set     bool
+	Number  int
+	Percent bool // Number is a percentage, 0 to 100
+}
+
+// Of is the limit for a whole of n: a percentage rounds up, so that 10 % of
+// three tags allows one.
+func (l Limit) Of(n int) int {
+	if !l.Percent {
+		return l.Number
+	}
+	return (n*l.Number + 99) / 100
+}
+
+// Registry is a registry block: how to talk to one host, or to the part of it
+// below a path. The longest matching Host and Path wins.
+type Registry struct {
+	Name               string
+	Host               string // host[:port], lower case
+	Path               string // the settings apply below this path; empty for the whole host
+	Kind               string // one of Kinds; inferred from the host when not written
+	PlainHTTP          bool
+	CAFile             string // paths are relative to Config.Dir
+	ClientCert         string
+	ClientKey          string
+	CreateRepositories bool
+	Concurrency        int     // most requests at once; 0 when not set
+	RequestsPerSecond  float64 // 0 when not set
+	MaxBandwidth       int64   // bytes per second; 0 when not set
+	TokenHosts         []string
+	UploadHosts        []string
+	Auth               *Auth // nil: the credential files, then the cloud's own chain
+	Range              Range
+}
+
+// Kinds are the registry kinds that a registry block may name.
+var Kinds = []string{"generic", "ecr", "ecr-public", "gar", "acr", "ghcr", "dockerhub", "harbor", "quay", "gitlab", "artifactory"}
+
+// Auth is a registry's auth block: exactly one method. Secret values are held
+// by closures, so that printing, comparing or encoding an Auth can not show one.
+type Auth struct {
+	Username         string
+	Password         Secret
+	Token            Secret
+	CredentialHelper string
+	Anonymous        bool
+	StoreSecret      *StoreSecret
+}
+
+// StoreSecret names a credential kept in a secret store.
+type StoreSecret struct{ Store, Name, Key string }
+
+// Secret is a value that can be used but not seen: call it to get the value.
+// A nil Secret is "not set".
+type Secret func() string
+
+// Tree is one tree block, or one instance of it: a source prefix mirrored to a
+// destination prefix.
+type Tree struct {
+	Address      string // tree.platform or tree.platform["eu"]
+	Source       providers.Repository
+	Destination  providers.Repository
+	Repositories RepositoryFilter
+	Tags         TagFilter
+	Copy         CopyOptions
+	Prune        string // "none" or "managed"
+	MaxDeletes   Limit
+	Lifecycle    Lifecycle
+	DependsOn    []string // block addresses without instance keys, sorted
+	Range        Range
+}
+
+// RepositoryFilter selects repositories by their path below the source prefix.
+type RepositoryFilter struct {
+	Include, Exclude []string // globs: * stays in a segment, ** crosses
+	Names            []string // an explicit list: nothing is enumerated at the source
+}
+
+// TagFilter selects tags; all that is set must hold.
+type TagFilter struct {
+	Include, Exclude []string // globs
+	Match            string   // RE2, unanchored
+	Semver           string   // constraint list; tags that are no version never match
+	Newest           int      // the N highest versions of what is left; 0 when not set
+}
+
+// CopyOptions is what trees and images share.
+type CopyOptions struct {
+	Platforms []providers.Platform // empty: all, digests preserved
+	Referrers bool
+	Overwrite string // "always", "managed" or "never"
+}
+
+// Lifecycle is a lifecycle block.
+type Lifecycle struct {
+	PreventDestroy bool
+	OnRemove       string // "forget" or "delete"
+}
+
+// Image is one image block, or one instance of it: one reference to one tag.
+type Image struct {
+	Address        string
+	Source         providers.Repository
+	SourceTag      string           // empty when the source names only a digest
+	SourceDigest   providers.Digest // set when the source is pinned by digest; it wins over the tag
+	Destination    providers.Repository
+	DestinationTag string
+	Copy           CopyOptions
+	Lifecycle      Lifecycle
+	DependsOn      []string
+	Range          Range
+}
+
+// Variables are values from outside the configuration.
+type Variables struct {
+	Flags       map[string]string // -var n=v, strongest
+	Files       []string          // -var-file paths, later ones stronger
+	Environment map[string]string // FREIGHTLINER_VAR_n, by n, weakest
+}
+
+// Range is a place in a file. Lines and columns count from 1, columns in
+// characters; the zero Range is "no place".
+type Range struct {
+	File                                     string
+	StartLine, StartColumn, EndLine, EndColumn int
+}
+
+// Diagnostic is one mistake or warning.
+type Diagnostic struct {
+	Warning bool
+	Summary string // one line, no full stop
+	Detail  string // whole sentences
+	Hint    string // the way out: "did you mean …?"; may be empty
+	Range   Range
+	Excerpt string // the source line that Range starts on, without its line break
+}
+
+// Diagnostics are all mistakes of a configuration, in file and line order.
+type Diagnostics []Diagnostic

@@ -1,0 +1,109 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"freightliner/providers"
+)
+
+// Settings say how to talk to one registry host, or to the part of it below a
+// path. The longest matching Host and Path applies to a repository.
+type Settings struct {
+	Host              string // host[:port], lower case
+	Path              string
+	Kind              string // see config.Kinds; empty means generic
+	PlainHTTP         bool
+	RootCAs           []byte // PEM; nil for the system's
+	Certificate       []byte // PEM client certificate and key; nil for none
+	CertificateKey    []byte
+	Concurrency       int     // most requests at once; 0 for the default
+	RequestsPerSecond float64 // ceiling; 0 for none
+	MaxBandwidth      int64   // bytes per second in both directions together; 0 for none
+	TokenHosts        []string
+	UploadHosts       []string
+	Credential        CredentialFunc // from the auth block; nil for the Client's keychain
+}
+
+// Credential is what authenticates at one host: a user name and password, or a
+// token, or nothing (anonymous). The values are closures so that printing or
+// comparing a Credential can not show them.
+type Credential struct {
+	Username string
+	Password func() string // nil for none
+	Identity func() string // OAuth2 refresh token ("identitytoken" in Docker's config); nil for none
+	Bearer   func() string // ready-made bearer token; nil for none
+	Origin   string        // where it was found, for messages: "auth block", "~/.docker/config.json"
+}
+
+// CredentialFunc finds the credential for a repository; the zero Credential is
+// anonymous. Called at most once per registry while its answer works.
+type CredentialFunc func(ctx context.Context, repo providers.Repository) (Credential, error)
+
+// Clock is time, handed in so that tests can hold it still.
+type Clock interface {
+	Now() time.Time
+	// Wait returns after d, or with ctx's error when that ends first.
+	Wait(ctx context.Context, d time.Duration) error
+}
+
+// TagList is the answer to a tag listing.
+type TagList struct {
+	Tags []string // sorted, unique, each a valid tag
+	// Digests are given by registries that list them in bulk; nil otherwise.
+	Digests map[string]providers.Digest
+	// Missing: the repository does not exist (NAME_UNKNOWN), as opposed to having no tags.
+	Missing bool
+}
+
+// Manifest is a manifest or index as raw bytes, verified against its digest.
+type Manifest struct {
+	MediaType string
+	Digest    providers.Digest
+	Raw       []byte
+
+	ArtifactType string
+	Subject      *providers.Descriptor  // what this is a referrer of; nil for none
+	Config       *providers.Descriptor  // nil in an index
+	Layers       []providers.Descriptor // blobs, in order; foreign layers included
+	Manifests    []providers.Descriptor // children of an index
+	Annotations  map[string]string
+}
+
+// IsIndex reports whether m lists other manifests.
+func (m *Manifest) IsIndex() bool { return m.Config == nil && m.Layers == nil }
+
+// Counters are what really went over the wire to one registry.
+type Counters struct {
+	Requests      map[string]int64 // by method and endpoint: "GET manifest", "POST upload"
+	BytesReceived int64            // bodies, at the socket
+	BytesSent     int64
+	Retries       int64
+	Throttled     int64 // 429 answers
+}
+
+// Job is one image, index or artifact to be made present at a destination.
+type Job struct {
+	From, To providers.Repository
+	Root     providers.Digest     // pinned at the source
+	Select   []providers.Platform // empty for all; otherwise the index is rewritten
+	Want     providers.Digest     // digest expected at the destination; equals Root without Select
+	Tags     []string             // to be set at the destination, after everything else; empty for by-digest
+	Fresh    bool                 // To is known to be new: no HEAD before uploads
+	Progress func(Progress)       // called often, from many goroutines, must not block; nil for none
+}
+
+// Progress is a step forward of one Job, as a difference to the last call.
+type Progress struct {
+	Bytes   int64 // blob bytes that reached the destination
+	Mounted int64 // blob bytes made present by a mount
+	Skipped int64 // blob bytes found there already
+	Blobs   int   // blobs finished
+}
+
+// Result is what one Job did.
+type Result struct {
+	Digest providers.Digest // of the root at the destination
+	Progress
+	Manifests int // manifests written
+}
