@@ -71,7 +71,27 @@ type Manifest struct {
 }
 
 // IsIndex reports whether m lists other manifests.
-func (m *Manifest) IsIndex() bool { return m.Config == nil && m.Layers == nil }
+func (m *Manifest) IsIndex() bool { return IsIndexType(m.MediaType) }
+
+// Blobs are the config and the layers of m, each digest once, in manifest
+// order. Foreign layers ([IsForeign]) are among them.
+func (m *Manifest) Blobs() []providers.Descriptor {
+	var blobs []providers.Descriptor
+	seen := map[providers.Digest]bool{}
+	add := func(d providers.Descriptor) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			blobs = append(blobs, d)
+		}
+	}
+	if m.Config != nil {
+		add(*m.Config)
+	}
+	for _, layer := range m.Layers {
+		add(layer)
+	}
+	return blobs
+}
 
 // Counters are what really went over the wire to one registry.
 type Counters struct {
@@ -93,7 +113,8 @@ type Job struct {
 	Progress func(Progress)       // called often, from many goroutines, must not block; nil for none
 }
 
-// Progress is a step forward of one Job, as a difference to the last call.
+// Progress is a step of one Job, as a difference to the last call. Bytes goes
+// back (is negative) when a transfer broke off and its bytes are sent again.
 type Progress struct {
 	Bytes   int64 // blob bytes that reached the destination
 	Mounted int64 // blob bytes made present by a mount
@@ -106,4 +127,43 @@ type Result struct {
 	Digest providers.Digest // of the root at the destination
 	Progress
 	Manifests int // manifests written
+}
+
+// Contents is everything below one manifest, found by walking it. Every digest
+// is there once, in the order in which a walk from the root meets it.
+type Contents struct {
+	Root      *Manifest              // after the selection
+	Manifests []providers.Descriptor // the root first; children of indexes at any depth
+	Blobs     []providers.Descriptor // configs and layers; foreign layers are left out
+}
+
+// Bytes is the sum of the sizes of all blobs.
+func (c *Contents) Bytes() int64 {
+	var n int64
+	for _, b := range c.Blobs {
+		n += b.Size
+	}
+	return n
+}
+
+// Referrer is an artifact attached to a subject: a signature, an attestation,
+// an SBOM.
+type Referrer struct {
+	providers.Descriptor
+	Subject providers.Digest
+	// Tag is set when the attachment is made by a tag in cosign's scheme
+	// ("sha256-<hex>.sig"); empty for a manifest that names its subject itself.
+	Tag string
+}
+
+// ReferrersJob asks for the referrers of some subjects to be made present
+// beside the subjects' copies.
+type ReferrersJob struct {
+	From, To providers.Repository
+	Subjects []providers.Digest // manifests present in both repositories
+	// FromTags and ToTags are listings of the two repositories, when the caller
+	// has them: fallback tags that are not listed then cost no request.
+	FromTags, ToTags *TagList
+	Fresh            bool           // To is known to be new
+	Progress         func(Progress) // as in Job
 }
