@@ -1,0 +1,172 @@
+package registrytest
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"freightliner/providers/registry/embedded"
+)
+
+// The credentials of every registry here that asks for some. They look like
+// nothing else, so a test can search for them where they must not be.
+const (
+	CanaryUser     = "freightliner-canary"
+	CanaryPassword = "canary-password-4f1c9b7e"
+)
+
+// Canaries are the forms in which the credentials travel.
+func Canaries() []string {
+	return []string{CanaryPassword, base64.StdEncoding.EncodeToString([]byte(CanaryUser + ":" + CanaryPassword))}
+}
+
+// settings collect what the options say.
+type settings struct {
+	embedded.Options
+	store     embedded.Store
+	tls       bool
+	basic     bool
+	tokenLife time.Duration
+	users     []embedded.User
+	record    bool
+}
+
+// Option changes how a registry starts. Those that only one of [Start] and
+// [Distribution] knows say so.
+type Option func(*settings)
+
+// WithBasicAuth asks for [CanaryUser] and [CanaryPassword], who may do all.
+func WithBasicAuth() Option { return func(s *settings) { s.basic = true } }
+
+// WithTokens asks for bearer tokens that live so long. The token server stands
+// on the registry's own address ([Start]) or beside it ([Distribution]) and
+// knows [CanaryUser], who may do all, and the users given.
+func WithTokens(life time.Duration, users ...embedded.User) Option {
+	return func(s *settings) { s.tokenLife, s.users = life, users }
+}
+
+// WithRecorder puts a proxy with a [Recorder] and [Faults] before a
+// [Distribution]; [Start] always has them.
+func WithRecorder() Option { return func(s *settings) { s.record = true } }
+
+// WithoutReferrers switches the referrers API off. Only for [Start]; the
+// distribution registry has none anyway.
+func WithoutReferrers() Option { return func(s *settings) { s.NoReferrers = true } }
+
+// WithDirectory keeps the content in dir, not in memory. Only for [Start].
+func WithDirectory(store *embedded.Directory) Option { return func(s *settings) { s.store = store } }
+
+// WithTLS serves https with a certificate of [Server.RootCAs]. Only for [Start].
+func WithTLS() Option { return func(s *settings) { s.tls = true } }
+
+// WithOptions sets what the options above do not. Only for [Start].
+func WithOptions(change func(*embedded.Options)) Option {
+	return func(s *settings) { change(&s.Options) }
+}
+
+func collect(options []Option) settings {
+	var s settings
+	for _, option := range options {
+		option(&s)
+	}
+	return s
+}
+
+// Server is an embedded registry on a loopback port.
+type Server struct {
+	Recorder *Recorder        // what it was asked
+	Faults   *Faults          // what goes wrong
+	Tokens   *embedded.Tokens // nil without WithTokens
+
+	http *httptest.Server
+}
+
+// Start starts the embedded registry, in memory unless told otherwise. It
+// stops at the end of the test.
+func Start(t testing.TB, options ...Option) *Server {
+	t.Helper()
+	s := collect(options)
+	if s.store == nil {
+		s.store = embedded.NewMemory()
+	}
+	server := &Server{Recorder: &Recorder{}, Faults: &Faults{}}
+	if s.basic {
+		s.Users = []embedded.User{{Name: CanaryUser, Password: CanaryPassword}}
+	}
+	if s.tokenLife > 0 {
+		server.Tokens = issuer(t, s)
+		s.Options.Tokens = server.Tokens
+	}
+	handler := server.Recorder.Wrap(server.Faults.Wrap(embedded.New(s.store, s.Options)))
+	server.http = httptest.NewUnstartedServer(handler)
+	server.http.Config.ErrorLog = log.New(io.Discard, "", 0) // connections are dropped on purpose
+	if s.tls {
+		server.http.StartTLS()
+	} else {
+		server.http.Start()
+	}
+	t.Cleanup(server.http.Close)
+	introduce(t, server.Host(), peer{client: server.http.Client(), tls: s.tls, login: s.basic || s.tokenLife > 0})
+	return server
+}
+
+// issuer is the token server for s.
+func issuer(t testing.TB, s settings) *embedded.Tokens {
+	t.Helper()
+	tokens, err := embedded.NewTokens(embedded.TokenOptions{
+		Users: append([]embedded.User{{Name: CanaryUser, Password: CanaryPassword}}, s.users...),
+		Life:  s.tokenLife,
+		Now:   s.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+// Host is "127.0.0.1:port".
+func (s *Server) Host() string { return s.http.Listener.Addr().String() }
+
+// URL is "http://127.0.0.1:port", or https with [WithTLS].
+func (s *Server) URL() string { return s.http.URL }
+
+// RootCAs is the certificate to trust, as PEM; nil without [WithTLS].
+func (s *Server) RootCAs() []byte {
+	if s.http.TLS == nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+}
+
+// Stop closes the server before the test ends: from now on it is unreachable.
+func (s *Server) Stop() {
+	s.http.CloseClientConnections()
+	s.http.Close()
+}
+
+// peer is how to talk to a registry that was started here.
+type peer struct {
+	client *http.Client
+	tls    bool
+	login  bool // with the canary credentials
+}
+
+// peers lets functions that take a host find out how to talk to it, so that
+// tests need not carry credentials around.
+var peers sync.Map // host to peer
+
+func introduce(t testing.TB, host string, p peer) {
+	peers.Store(host, p)
+	t.Cleanup(func() { peers.Delete(host) })
+}
+
+func endpointKind(path string) string {
+	kind, _, _ := embedded.Endpoint(path)
+	return kind
+}
