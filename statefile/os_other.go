@@ -1,0 +1,9 @@
+//go:build !linux
+
+package statefile
+
+import "os"
+
+// syncData goes through the drive's own cache: os.File.Sync is F_FULLFSYNC on
+// macOS and FlushFileBuffers on Windows.
+func syncData(f *os.File) error { return f.Sync() }

@@ -1,0 +1,326 @@
+package statefile
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"freightliner/providers"
+)
+
+// State is a state file as it was read: the snapshot's bytes with an index
+// over them, and what the journal changed on top. It never changes and is safe
+// for concurrent use. Records are decoded when they are asked for.
+type State struct {
+	snap   snapshot
+	replay replay
+	keys   []string // sorted addresses of replay.changes
+	count  int
+	exists bool
+	base   providers.Digest // of the snapshot's bytes
+	hash   hash.Hash        // SHA-256 of the bytes up to replay.end
+	file   Info
+	id     func() providers.Digest
+}
+
+// Read reads and fully verifies the state at path. It takes no lock and writes
+// nothing: what a running apply has journalled so far is part of the result. A
+// file that does not exist is the empty state.
+//
+// Errors wrap [ErrDamaged] (and the finer kinds), [ErrNewer], [ErrUnsafe] or
+// an error of the file system.
+func Read(fsys FS, path string) (*State, error) {
+	s, err := read(fsys, path)
+	if err != nil {
+		return nil, failed("read state", path, err)
+	}
+	return s, nil
+}
+
+func read(fsys FS, path string) (*State, error) {
+	buf, info, err := readFile(fsys, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, bad := parse(buf)
+	if bad != nil {
+		return nil, bad
+	}
+	s.file = info
+	return s, nil
+}
+
+// empty is the state of a file that is not there.
+func empty() *State {
+	return &State{id: func() providers.Digest { return "" }}
+}
+
+// parse reads a whole file that is in memory. It keeps buf, which nobody may
+// write to any more.
+func parse(buf []byte) (*State, *Damage) {
+	s := &State{exists: true, hash: sha256.New()}
+	// The digest of the snapshot takes about as long as checking it; both only
+	// read, so they run side by side. Without a valid snapshot it is thrown away.
+	hashed := make(chan int, 1)
+	go func() {
+		end := len(buf)
+		if length := bytes.IndexByte(buf[:min(len(buf), maxLine)], '\n') + 1; length > 0 {
+			if at, endLength := findEnd(buf, length); endLength > 0 {
+				end = at + endLength
+			}
+		}
+		s.hash.Write(buf[:end])
+		hashed <- end
+	}()
+	snap, bad := parseSnapshot(buf)
+	end := <-hashed
+	if bad != nil {
+		return nil, bad
+	}
+	if end != snap.end {
+		panic("statefile: two searches for the end line disagree")
+	}
+	s.snap = snap
+	s.base = providers.FromSum(s.hash.Sum(nil))
+	s.replay, bad = parseJournal(&s.snap, s.base)
+	if bad != nil {
+		return nil, bad
+	}
+	s.hash.Write(buf[snap.end:s.replay.end])
+	s.keys = s.replay.keys()
+	s.count = len(snap.records)
+	for _, address := range s.keys {
+		_, before := s.inSnapshot(address)
+		after := s.replay.changes[address].rest != ""
+		switch {
+		case after && !before:
+			s.count++
+		case before && !after:
+			s.count--
+		}
+	}
+	s.id = sync.OnceValue(s.identify)
+	return s, nil
+}
+
+// readFile reads a plain file of ours whole.
+func readFile(fsys FS, path string) ([]byte, Info, error) {
+	f, info, err := openPlain(fsys, path, os.O_RDONLY)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer f.Close() // only read: closing can lose nothing
+	if info.Size > maxFile {
+		return nil, Info{}, fmt.Errorf("the file has %d bytes, at most %d are read", info.Size, int64(maxFile))
+	}
+	buf := make([]byte, info.Size)
+	n, err := io.ReadFull(f, buf)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil // an apply cut a torn tail while we read; what we have is whole
+	}
+	return buf[:n], info, err
+}
+
+// openPlain opens an existing file for use and refuses what is not a plain
+// file of ours. The name is looked at first and compared with what was opened,
+// so a link swapped in between is found: its target has another identity, or
+// is the very file that was approved.
+func openPlain(fsys FS, path string, flag int) (File, Info, error) {
+	before, err := fsys.Lstat(path)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	if err := plain(before); err != nil {
+		return nil, Info{}, err
+	}
+	f, err := fsys.OpenFile(path, flag, 0)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = plain(info)
+	}
+	if err == nil && info.ID != before.ID {
+		err = fmt.Errorf("%w: it was swapped while it was opened", ErrUnsafe)
+	}
+	if err != nil {
+		return nil, Info{}, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
+// plain refuses everything but a regular file of ours.
+func plain(info Info) error {
+	what := ""
+	switch mode := info.Mode; {
+	case mode&fs.ModeSymlink != 0:
+		what = "a symbolic link"
+	case mode.IsDir():
+		what = "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		what = "a FIFO"
+	case !mode.IsRegular():
+		what = "a device or socket"
+	case !info.Ours:
+		what = "a file of another user"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: it is %s", ErrUnsafe, what)
+}
+
+// Exists reports whether there is a file.
+func (s *State) Exists() bool { return s.exists }
+
+// ID is the state id: the SHA-256 of the canonical snapshot that a compaction
+// would write now. For a file without a journal it is that of its bytes. Plans
+// bind to it. Empty when there is no file.
+func (s *State) ID() providers.Digest { return s.id() }
+
+func (s *State) identify() providers.Digest {
+	if len(s.keys) == 0 {
+		return s.base
+	}
+	h := sha256.New()
+	if _, err := s.writeCanonical(h); err != nil {
+		panic("statefile: a hash can not fail: " + err.Error())
+	}
+	return providers.FromSum(h.Sum(nil))
+}
+
+// Lineage names this state among all others, from its creation on. Empty when
+// there is no file.
+func (s *State) Lineage() string { return s.snap.lineage }
+
+// Len is the number of records.
+func (s *State) Len() int { return s.count }
+
+// Lookup is the record at address.
+func (s *State) Lookup(address string) (Record, bool) {
+	e, ok := s.replay.changes[address]
+	if !ok {
+		e, ok = s.inSnapshot(address)
+	}
+	if !ok || e.rest == "" {
+		return Record{}, false
+	}
+	return e.record(), true
+}
+
+// All is every record, sorted by the bytes of its address.
+func (s *State) All() iter.Seq[Record] { return s.Under("") }
+
+// Under is every record whose address begins with prefix, sorted.
+func (s *State) Under(prefix string) iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		for address, e := range s.merged(prefix) {
+			if !strings.HasPrefix(address, prefix) || !yield(e.record()) {
+				return
+			}
+		}
+	}
+}
+
+// merged is the snapshot with the journal's changes on top, sorted, from the
+// first address that is not before from.
+func (s *State) merged(from string) iter.Seq2[string, entry] {
+	return func(yield func(string, entry) bool) {
+		i := s.search(from)
+		k, _ := slices.BinarySearch(s.keys, from)
+		for i < len(s.snap.records) || k < len(s.keys) {
+			var e entry
+			var address string
+			if i < len(s.snap.records) {
+				e = s.entry(i)
+				address = e.address()
+			}
+			switch {
+			case i == len(s.snap.records) || k < len(s.keys) && s.keys[k] < address:
+				address = s.keys[k]
+				e = s.replay.changes[address]
+				k++
+			case k < len(s.keys) && s.keys[k] == address:
+				e = s.replay.changes[address]
+				i, k = i+1, k+1
+			default:
+				i++
+			}
+			if e.rest != "" && !yield(address, e) {
+				return
+			}
+		}
+	}
+}
+
+// entry is the i-th record of the snapshot.
+func (s *State) entry(i int) entry {
+	line := lineAt(s.snap.buf, int(s.snap.records[i]))
+	members := text(line[len(recordOpen) : len(line)-sumLength-prevLength])
+	c := cursor{rest: members}
+	inner, _ := c.raw()
+	return entry{key: members[:len(inner)+2], rest: members[len(inner)+3:]}
+}
+
+// search is the index of the first snapshot record whose address is not before
+// address.
+func (s *State) search(address string) int {
+	return sort.Search(len(s.snap.records), func(i int) bool { return s.entry(i).address() >= address })
+}
+
+func (s *State) inSnapshot(address string) (entry, bool) {
+	if i := s.search(address); i < len(s.snap.records) {
+		if e := s.entry(i); e.address() == address {
+			return e, true
+		}
+	}
+	return entry{}, false
+}
+
+// Intents are the announced actions of which nobody knows the outcome, sorted
+// by address. Whoever resumes looks at the world before doing them again.
+func (s *State) Intents() []Intent {
+	out := make([]Intent, 0, len(s.replay.intents))
+	for _, i := range s.replay.intents {
+		out = append(out, i)
+	}
+	slices.SortFunc(out, func(a, b Intent) int { return strings.Compare(a.Address, b.Address) })
+	return out
+}
+
+// Interrupted is the last run, if it was cut off before it could close its
+// journal. Its finished actions are part of this state.
+func (s *State) Interrupted() (RunInfo, bool) { return s.replay.run, s.replay.open }
+
+// Torn is how many bytes at the end of the file a crash left half written, and
+// which are not part of this state. [Begin] cuts them.
+func (s *State) Torn() int { return s.replay.torn }
+
+// Canonical reports that the file is the snapshot alone, as it should be
+// committed: no journal, no torn tail. A missing file is canonical.
+func (s *State) Canonical() bool { return len(s.snap.buf) == s.snap.end }
+
+// writable says why this release must not write the state; nil when it may.
+func (s *State) writable() error {
+	f := s.snap.newer
+	if f == nil {
+		f = s.replay.newer
+	}
+	if f == nil {
+		return nil
+	}
+	return place(s.snap.buf, ErrNewer, *f)
+}
