@@ -1,0 +1,53 @@
+# `make help` is the front door; CI calls the same targets.
+
+GO      ?= go
+BUILD   := .build
+PROGRAM := $(BUILD)/freightliner
+TOOLS   := $(CURDIR)/$(BUILD)/tools
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+# Packages with concurrency of their own run under the race detector.
+RACE    := ./executor/... ./statefile/... ./providers/... ./planner/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check fmt vet staticcheck race cross tools docs clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+build: ## build the program into .build/freightliner
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -o $(PROGRAM) ./cmd/freightliner
+
+demo: build ## see it work: two registries, plan, apply, drift; under a minute
+	$(GO) run ./examples/demo -program $(PROGRAM)
+
+test: tools ## run all tests, end to end against the real distribution registry
+	FREIGHTLINER_TEST_BIN=$(TOOLS) $(GO) test -timeout 20m ./...
+
+check: fmt vet staticcheck test race docs cross ## everything that must hold before a commit lands
+
+fmt: ## gofmt finds nothing to change
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+staticcheck: tools ## staticcheck
+	$(TOOLS)/staticcheck ./...
+
+race: tools ## tests of the concurrent packages under the race detector
+	FREIGHTLINER_TEST_BIN=$(TOOLS) $(GO) test -race -timeout 20m $(RACE)
+
+cross: ## compile for linux, darwin and windows on amd64 and arm64
+	@for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/freightliner && GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
+
+docs: ## generated pages are up to date
+	$(GO) test -run 'TestGenerated' ./cmd/freightliner
+
+tools: ## build the test tools (distribution, staticcheck) from their own module
+	@mkdir -p $(TOOLS)
+	@$(GO) build -C .ci/tools -o $(TOOLS)/registry github.com/distribution/distribution/v3/cmd/registry
+	@$(GO) build -C .ci/tools -o $(TOOLS)/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+clean: ## remove what was built
+	rm -rf $(BUILD) .demo
