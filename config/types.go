@@ -150,7 +150,7 @@ type Variables struct {
 // Range is a place in a file. Lines and columns count from 1, columns in
 // characters; the zero Range is "no place".
 type Range struct {
-	File                                     string
+	File                                       string
 	StartLine, StartColumn, EndLine, EndColumn int
 }
 

@@ -1,0 +1,273 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"freightliner/providers"
+)
+
+// declareRegistries makes every registry known by name. The blocks are read
+// when they are first needed, since a host may depend on locals and the other
+// way round.
+func (l *loader) declareRegistries(blocks hcl.Blocks) {
+	l.registries = map[string]*named{}
+	for _, block := range blocks {
+		name := block.Labels[0]
+		if earlier := l.registries[name]; earlier != nil {
+			l.found.errorAt(block.DefRange, fmt.Sprintf("second registry %q", name), fmt.Sprintf("The first is at %s.", rangeOf(earlier.at)), "")
+			continue
+		}
+		if !l.goodName(block) {
+			continue
+		}
+		s := l.scope(registryBlock, block, nil)
+		l.registries[name] = &named{address: "registry." + name, at: block.DefRange, compute: func() (cty.Value, bool) {
+			return l.registryHost(s)
+		}}
+		l.registryScopes = append(l.registryScopes, namedScope{name, s})
+	}
+}
+
+type namedScope struct {
+	name  string
+	scope *scope
+}
+
+// registryHost is what registry.NAME gives to expressions. Only the host is
+// read here, so that other arguments of the block may refer to other registries.
+func (l *loader) registryHost(s *scope) (cty.Value, bool) {
+	text, at, ok := s.text("host")
+	if !ok {
+		return cty.DynamicVal, false
+	}
+	if _, err := parsePlace(hostText(text)); err != nil {
+		l.found.errorAt(at, "bad host", sentence(err.Error()), hintOf(err))
+		return cty.DynamicVal, false
+	}
+	return cty.ObjectVal(map[string]cty.Value{"host": cty.StringVal(strings.TrimSuffix(text, "/"))}), true
+}
+
+// hostText lets a registry name a bare host such as "registry" or "localhost".
+func hostText(s string) string {
+	if first, rest, slash := strings.Cut(s, "/"); !looksLikeHost(first) && !strings.Contains(s, "://") && first != "" {
+		first += ":443"
+		if slash {
+			return first + "/" + rest
+		}
+		return first
+	}
+	return s
+}
+
+func (l *loader) loadRegistries() {
+	for _, name := range slices.Sorted(maps.Keys(l.registries)) {
+		l.resolve(l.registries[name])
+	}
+	places := map[string]Registry{}
+	for _, ns := range l.registryScopes {
+		r, good := l.registry(ns.name, ns.scope)
+		if !good {
+			continue
+		}
+		key := providers.Repository{Host: r.Host, Path: r.Path}.String()
+		if other, taken := places[key]; taken {
+			l.found.errorAt(ns.scope.place("host"), fmt.Sprintf("two registry blocks for %s", key),
+				fmt.Sprintf("registry.%s at %s has the same host and path, so it is open which settings apply.", other.Name, other.Range), "")
+			continue
+		}
+		places[key] = r
+		l.config.Registries = append(l.config.Registries, r)
+	}
+	slices.SortFunc(l.config.Registries, func(a, b Registry) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (l *loader) registry(name string, s *scope) (Registry, bool) {
+	r := Registry{Name: name, Range: rangeOf(s.at)}
+	r.PlainHTTP = s.boolean("plain_http", false)
+	r.CreateRepositories = s.boolean("create_repositories", false)
+	r.CAFile = s.path("ca_file")
+	r.ClientCert = s.path("client_cert")
+	r.ClientKey = s.path("client_key")
+	if s.has("client_cert") != s.has("client_key") {
+		l.found.errorAt(s.at, "client_cert and client_key go together", "A client certificate is used with its key.", "")
+	}
+	if n, ok := s.integer("concurrency", 1, 10_000); ok {
+		r.Concurrency = int(n)
+	}
+	r.RequestsPerSecond, _ = s.positive("requests_per_second")
+	r.MaxBandwidth = s.bandwidth("max_bandwidth")
+	r.TokenHosts = s.hosts("token_hosts")
+	r.UploadHosts = s.hosts("upload_hosts")
+	if inner := s.inner("auth"); inner != nil {
+		r.Auth = inner.auth()
+	}
+	host, ok := l.registries[name].value, l.registries[name].ok
+	if !ok {
+		s.oneOf("kind", Kinds, "")
+		return r, false
+	}
+	place, err := parsePlace(hostText(host.GetAttr("host").AsString()))
+	if err != nil {
+		return r, false // reported by registryHost
+	}
+	r.Host, r.Path = place.Host, place.Path
+	r.Kind = s.oneOf("kind", Kinds, kindOf(r.Host))
+	return r, true
+}
+
+func (s *scope) path(name string) string {
+	text, at, ok := s.text(name)
+	if ok && (text == "" || strings.ContainsRune(text, 0)) {
+		s.l.found.errorAt(at, name+" is not a path", "It must name a file.", "")
+	}
+	return text
+}
+
+func (s *scope) hosts(name string) []string {
+	list, at, _ := s.texts(name)
+	var hosts []string
+	for _, text := range list {
+		host, err := parseHost(text)
+		if err != nil {
+			s.l.found.errorAt(at, "bad host in "+name, sentence(err.Error()), hintOf(err))
+			continue
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts
+}
+
+var bandwidthGrammar = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?(/s)?$`)
+
+var byteUnits = map[string]float64{
+	"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}
+
+// bandwidth reads bytes per second, as a number or with a unit.
+func (s *scope) bandwidth(name string) int64 {
+	text, at, ok := s.text(name)
+	if !ok {
+		return 0
+	}
+	match := bandwidthGrammar.FindStringSubmatch(text)
+	if match != nil {
+		n, err := strconv.ParseFloat(match[1], 64)
+		if n *= byteUnits[match[2]]; err == nil && n >= 1 && n < math.MaxInt64/2 {
+			return int64(n)
+		}
+	}
+	s.l.found.errorAt(at, name+" is no bandwidth", `It must be bytes per second: a number like 50000000, or text like "50MB" or "50MiB".`, "")
+	return 0
+}
+
+// helperGrammar keeps a helper's name to what can be a part of a program's
+// name: docker-credential-NAME is looked up in PATH, and a slash would lead
+// anywhere.
+var helperGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
+
+// auth reads an auth block: exactly one method.
+func (s *scope) auth() *Auth {
+	a := &Auth{}
+	var methods []string
+	if s.has("username") || s.has("password") {
+		methods = append(methods, "username and password")
+		a.Username, _ = s.secretText("username", false)
+		if password, ok := s.secretText("password", true); ok {
+			a.Password = func() string { return password }
+		}
+		if s.has("username") != s.has("password") {
+			s.l.found.errorAt(s.at, "username and password go together", "", "a token without a user name is written as token")
+		}
+	}
+	if s.has("token") {
+		methods = append(methods, "token")
+		if token, ok := s.secretText("token", true); ok {
+			a.Token = func() string { return token }
+		}
+	}
+	if s.has("credential_helper") {
+		methods = append(methods, "credential_helper")
+		text, at, ok := s.text("credential_helper")
+		if ok && !helperGrammar.MatchString(text) {
+			s.l.found.errorAt(at, "bad credential_helper", "It is the NAME of a program docker-credential-NAME: letters, digits, and _ . - inside.", "")
+		}
+		a.CredentialHelper = text
+	}
+	if s.has("secret") {
+		methods = append(methods, "secret")
+		a.StoreSecret = s.storeSecret()
+	}
+	if s.has("anonymous") {
+		methods = append(methods, "anonymous")
+		if a.Anonymous = s.boolean("anonymous", true); !a.Anonymous {
+			s.l.found.errorAt(s.place("anonymous"), "anonymous can only be true", "", "remove the auth block to use the credential files and the cloud's own chain")
+		}
+	}
+	if len(methods) != 1 {
+		detail := "It has none."
+		if len(methods) > 1 {
+			detail = fmt.Sprintf("It has %s.", strings.Join(methods, "; "))
+		}
+		s.l.found.errorAt(s.at, "auth needs exactly one method", detail, "the methods are username with password, token, credential_helper, secret, anonymous")
+	}
+	return a
+}
+
+// secretText reads an argument that may be sensitive and, when it is never read
+// back, ephemeral. It is the only place where marks are taken off a value that
+// leaves the package, and the value leaves inside a Secret or as a user name.
+func (s *scope) secretText(name string, ephemeral bool) (string, bool) {
+	v, ok := s.evaluate(name)
+	if !ok {
+		return "", false
+	}
+	bare, marks := v.UnmarkDeep()
+	at := s.place(name)
+	if has(marks, ephemeralMark) && !ephemeral {
+		s.l.open(v, at, name)
+		return "", false
+	}
+	if !bare.IsWhollyKnown() {
+		return "", false
+	}
+	text, err := convert.Convert(bare, cty.String)
+	if err != nil || text.IsNull() || text.AsString() == "" {
+		s.l.found.errorAt(at, name+" must be text that is not empty", "", "")
+		return "", false
+	}
+	return text.AsString(), true
+}
+
+func (s *scope) storeSecret() *StoreSecret {
+	v, at, ok := s.value("secret", cty.Map(cty.String), "an object { store, name, key } of text")
+	if !ok {
+		return nil
+	}
+	secret := &StoreSecret{}
+	fields := map[string]*string{"store": &secret.Store, "name": &secret.Name, "key": &secret.Key}
+	for it := v.ElementIterator(); it.Next(); {
+		key, value := it.Element()
+		field := fields[key.AsString()]
+		if field == nil {
+			s.l.found.errorAt(at, "unknown key "+providers.Printable(key.AsString(), 60)+" in secret", "", didYouMean(key.AsString(), "", []string{"store", "name", "key"}))
+			continue
+		}
+		if !value.IsNull() {
+			*field = value.AsString()
+		}
+	}
+	if secret.Store == "" || secret.Name == "" {
+		s.l.found.errorAt(at, "secret needs store and name", "", "")
+	}
+	return secret
+}
