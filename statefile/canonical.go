@@ -7,7 +7,7 @@ import (
 )
 
 // writeBuffer is how many bytes of a snapshot go out in one write.
-const writeBuffer = 1 << 20
+const writeBuffer = 64 << 10
 
 // writeCanonical writes the snapshot that stands for s, without a journal, and
 // returns how many records it has.
