@@ -70,7 +70,8 @@ func (r *remote) base() string {
 }
 
 // do sends a request to a path below /v2/, or to a whole address, and reads
-// the answer. A bearer challenge is answered once.
+// the answer. A bearer challenge is answered once. The header
+// "Transfer-Encoding: chunked" sends the body without a length.
 func (r *remote) do(method, target string, header map[string]string, body []byte) (reply, error) {
 	if !strings.HasPrefix(target, "http") {
 		target = r.base() + "/v2/" + target
@@ -89,6 +90,9 @@ func (r *remote) send(method, target string, header map[string]string, body []by
 	request, err := http.NewRequest(method, target, bytes.NewReader(body))
 	if err != nil {
 		return reply{}, err
+	}
+	if header["Transfer-Encoding"] == "chunked" {
+		request.ContentLength = -1
 	}
 	for name, value := range header {
 		request.Header.Set(name, value)
