@@ -135,13 +135,12 @@ func (e entry) address() string {
 	return c.quoted()
 }
 
-// record decodes e. It has been checked when it was loaded.
-func (e entry) record() Record {
-	r := Record{Address: e.address()}
-	if decode(e.rest, &r) == unreadable {
+// into decodes e, which was checked when it was loaded, into r.
+func (e entry) into(r *Record, address string) {
+	*r = Record{Address: address}
+	if decode(e.rest, r) == unreadable {
 		panic("statefile: a record that was checked can not be read: " + e.key)
 	}
-	return r
 }
 
 // verdict is what a reader may do with a record.

@@ -218,7 +218,9 @@ func (s *State) Lookup(address string) (Record, bool) {
 	if !ok || e.rest == "" {
 		return Record{}, false
 	}
-	return e.record(), true
+	var r Record
+	e.into(&r, address)
+	return r, true
 }
 
 // All is every record, sorted by the bytes of its address.
@@ -227,8 +229,13 @@ func (s *State) All() iter.Seq[Record] { return s.Under("") }
 // Under is every record whose address begins with prefix, sorted.
 func (s *State) Under(prefix string) iter.Seq[Record] {
 	return func(yield func(Record) bool) {
+		var r Record // decoded into again and again: yield gets a copy
 		for address, e := range s.merged(prefix) {
-			if !strings.HasPrefix(address, prefix) || !yield(e.record()) {
+			if !strings.HasPrefix(address, prefix) {
+				return
+			}
+			e.into(&r, address)
+			if !yield(r) {
 				return
 			}
 		}
@@ -246,7 +253,7 @@ func (s *State) merged(from string) iter.Seq2[string, entry] {
 			var address string
 			if i < len(s.snap.records) {
 				e = s.entry(i)
-				address = e.address()
+				address = s.address(i)
 			}
 			switch {
 			case i == len(s.snap.records) || k < len(s.keys) && s.keys[k] < address:
@@ -278,14 +285,23 @@ func (s *State) entry(i int) entry {
 // search is the index of the first snapshot record whose address is not before
 // address.
 func (s *State) search(address string) int {
-	return sort.Search(len(s.snap.records), func(i int) bool { return s.entry(i).address() >= address })
+	return sort.Search(len(s.snap.records), func(i int) bool { return s.address(i) >= address })
+}
+
+// address is that of the i-th record, without looking at the rest of its line:
+// a search over a hundred megabytes touches as little memory as it can.
+func (s *State) address(i int) string {
+	inner := s.snap.buf[int(s.snap.records[i])+len(recordOpen)+1:]
+	inner = inner[:bytes.IndexByte(inner, '"')]
+	if bytes.IndexByte(inner, '\\') >= 0 {
+		return s.entry(i).address()
+	}
+	return text(inner)
 }
 
 func (s *State) inSnapshot(address string) (entry, bool) {
-	if i := s.search(address); i < len(s.snap.records) {
-		if e := s.entry(i); e.address() == address {
-			return e, true
-		}
+	if i := s.search(address); i < len(s.snap.records) && s.address(i) == address {
+		return s.entry(i), true
 	}
 	return entry{}, false
 }

@@ -1,0 +1,54 @@
+package statefile_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// newerFiles are what releases after this one might write.
+var newerFiles = map[string]string{
+	"newer-version.state": `{"freightliner":"state","v":2,"written":"otherwise","~":"00000000"}
+all of this is something else
+`,
+	"newer-feature.state": `{"freightliner":"state","v":1,"lineage":"l","features":["signed"],"~":"00000000"}
+{"end":"00000000"}
+`,
+	"newer-member.state": `{"freightliner":"state","v":1,"lineage":"l","features":[],"~":"00000000"}
+{"a":"tree.a","k":"tree","to":"x/a","p":"00000000","~":"00000000"}
+{"a":"tree.b","k":"tree","colour":"blue","to":"x/b","protect":true,"deep":{"a":[1,null]},"p":"00000000","~":"00000000"}
+{"end":"00000000"}
+`,
+	"newer-kind.state": `{"freightliner":"state","v":1,"lineage":"l","features":[],"~":"00000000"}
+{"a":"pod.a","k":"pod","to":"x/a","p":"00000000","~":"00000000"}
+{"a":"tree.b","k":"tree","p":"00000000","~":"00000000"}
+{"end":"00000000"}
+`,
+	"newer-journal.state": `{"freightliner":"state","v":1,"lineage":"l","features":[],"~":"00000000"}
+{"end":"00000000"}
+{"j":"run","run":"r","base":"BASE","by":"","tool":"","~":"00000000"}
+{"j":"vote","n":1,"a":"tree.b","~":"00000000"}
+`,
+	"newer-journal-member.state": `{"freightliner":"state","v":1,"lineage":"l","features":[],"~":"00000000"}
+{"a":"tree.a","k":"tree","to":"x/a","p":"00000000","~":"00000000"}
+{"end":"00000000"}
+{"j":"run","run":"r","base":"BASE","by":"","tool":"","~":"00000000"}
+{"j":"done","n":1,"a":"tree.b","r":{"k":"tree","colour":"blue"},"~":"00000000"}
+`,
+}
+
+// TestNewerGolden writes the files of newer releases under -update, and holds
+// them otherwise.
+func TestNewerGolden(t *testing.T) {
+	for name, text := range newerFiles {
+		path := filepath.Join("testdata", name)
+		if *update {
+			check(t, "update", os.WriteFile(path, []byte(reseal(text)), 0o600))
+		}
+		got, err := os.ReadFile(path)
+		check(t, "golden", err)
+		if string(got) != reseal(text) {
+			t.Errorf("%s is not what newerFiles says:\n%s", path, got)
+		}
+	}
+}
