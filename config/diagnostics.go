@@ -15,7 +15,7 @@ import (
 )
 
 // maxDiagnostics is how many mistakes are kept; a hostile file has no end of them.
-const maxDiagnostics = 1000
+const maxDiagnostics = 500
 
 // maxExcerpt is the longest excerpt shown, in bytes.
 const maxExcerpt = 200
@@ -94,6 +94,7 @@ type findings struct {
 	sources map[string][]byte
 	hidden  []hcl.Range // places whose text must not be shown: values of sensitive variables
 	secrets map[string]bool
+	forms   []string // see secretForms
 	list    Diagnostics
 	seen    map[Diagnostic]bool
 	starts  map[string][]int // byte offsets of line starts, by file
@@ -119,7 +120,7 @@ func (f *findings) add(d Diagnostic) {
 	f.list = append(f.list, d)
 }
 
-// errorf records an error at a place. The summary is one line, the detail whole
+// errorAt records an error at a place. The summary is one line, the detail whole
 // sentences.
 func (f *findings) errorAt(at hcl.Range, summary, detail, hint string) {
 	f.add(Diagnostic{Summary: summary, Detail: detail, Hint: hint, Range: rangeOf(at)})
@@ -154,14 +155,38 @@ func (f *findings) clean(s string) string {
 
 // redact is the second net below the marks of cty: should a value have found
 // its way into a message after all, it is cut out. Values of fewer than four
-// bytes are left to the marks, since cutting them would garble every text.
+// bytes are left to the marks, since cutting them would garble every text. A
+// long value may have been cut short in the text, so its beginning is enough,
+// and then nothing of the text is kept.
 func (f *findings) redact(s string) string {
-	for secret := range f.secrets {
-		for _, form := range []string{secret, providers.Printable(secret, 1<<20)} {
+	if f.forms == nil {
+		f.forms = secretForms(f.secrets)
+	}
+	for _, form := range f.forms {
+		switch {
+		case len(form) == longSecret && strings.Contains(s, form):
+			return "(sensitive)"
+		case len(form) < longSecret:
 			s = strings.ReplaceAll(s, form, "(sensitive)")
 		}
 	}
 	return s
+}
+
+const longSecret = 64
+
+// secretForms are the values as they would look in a message, the longest
+// first, so that one value inside another leaves no rest.
+func secretForms(secrets map[string]bool) []string {
+	forms := []string{}
+	for secret := range secrets {
+		printable := providers.Printable(secret, 2*longSecret)
+		forms = append(forms, secret[:min(len(secret), longSecret)], printable[:min(len(printable), longSecret)])
+	}
+	slices.SortFunc(forms, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b))
+	})
+	return slices.Compact(forms)
 }
 
 // excerpt is the line that r starts on, made printable. It is empty for places
@@ -204,13 +229,17 @@ func (f *findings) lineStarts(file string, src []byte) []int {
 }
 
 // suggest is the entry of known that name was most likely meant to be, or "".
-// A third of the letters may differ.
+// A third of the letters may differ. The work is bounded: long names and long
+// lists of names are not compared.
 func suggest(name string, known []string) string {
-	if len(name) > 100 {
+	if len(name) > 40 {
 		return ""
 	}
 	best, distance := "", max(len(name)/3, 1)+1
-	for _, candidate := range known {
+	for _, candidate := range known[:min(len(known), 2000)] {
+		if len(candidate) > len(name)+distance || len(candidate)+distance < len(name) {
+			continue
+		}
 		d := levenshtein.Distance(strings.ToLower(name), strings.ToLower(candidate), nil)
 		if d < distance {
 			best, distance = candidate, d
@@ -219,8 +248,12 @@ func suggest(name string, known []string) string {
 	return best
 }
 
-// didYouMean is the hint for a name that is not in known; empty when nothing is near.
-func didYouMean(name, prefix string, known []string) string {
+// didYouMean is the hint for a name that is not in known; empty when nothing is
+// near, and after the first hundred diagnostics, where nobody reads it.
+func (f *findings) didYouMean(name, prefix string, known []string) string {
+	if len(f.list) > 100 {
+		return ""
+	}
 	if s := suggest(name, known); s != "" {
 		return fmt.Sprintf("did you mean `%s%s`?", prefix, s)
 	}

@@ -44,7 +44,7 @@ func guardNative(src []byte, file string, start hcl.Pos, lex func([]byte, string
 			return len(tokens), &tooBig{at: tokens[i].Range, detail: detail}
 		}
 	}
-	return len(tokens), nil
+	return len(tokens) + n.copied/copiedToken, nil
 }
 
 func tooManyTokens(file string) *tooBig {
@@ -74,12 +74,15 @@ type bracket struct {
 	closer     hclsyntax.TokenType // zero for the file itself
 	chain      int                 // tokens since the last separator
 	directives int                 // %{if} and %{for} that are open, in a template
+	pieces     int                 // tokens directly in a template
+	text       int                 // bytes of the text since the last template sequence
 }
 
 type nesting struct {
 	stack      []bracket
 	chain      int // sum over the stack
 	directives int // sum over the stack
+	copied     int // bytes the parser will copy to join pieces of text
 }
 
 var closers = map[hclsyntax.TokenType]hclsyntax.TokenType{
@@ -96,7 +99,9 @@ var closers = map[hclsyntax.TokenType]hclsyntax.TokenType{
 func (n *nesting) next(tokens hclsyntax.Tokens, i int) string {
 	token := tokens[i]
 	switch token.Type {
-	case hclsyntax.TokenComment, hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenEOF:
+	case hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit:
+		return n.piece(len(token.Bytes))
+	case hclsyntax.TokenComment, hclsyntax.TokenEOF:
 		// A comment at the end of a line holds the line break.
 		if token.Type == hclsyntax.TokenComment && strings.HasSuffix(string(token.Bytes), "\n") {
 			n.endLine()
@@ -124,10 +129,27 @@ func (n *nesting) next(tokens hclsyntax.Tokens, i int) string {
 	return n.grow()
 }
 
+// piece takes a piece of text: a line of a heredoc, or what stands between two
+// signs of a quoted text. The parser joins neighbouring pieces one by one, and
+// each time copies the text so far and moves the pieces that follow, so its time
+// grows with the square of their number.
+func (n *nesting) piece(size int) string {
+	top := n.top()
+	top.pieces++
+	top.text += size
+	n.copied += top.text + 16*top.pieces
+	if n.copied > maxCopied {
+		return "A text with so many lines or signs is slow to read here; read it with file()."
+	}
+	return ""
+}
+
 func (n *nesting) top() *bracket { return &n.stack[len(n.stack)-1] }
 
 func (n *nesting) open(closer hclsyntax.TokenType) string {
 	detail := n.grow()
+	n.top().pieces++
+	n.top().text = 0
 	n.stack = append(n.stack, bracket{closer: closer})
 	if len(n.stack)+n.directives > maxDepth {
 		return fmt.Sprintf("Brackets, templates and template directives may be nested %d deep.", maxDepth)

@@ -7,7 +7,7 @@ const (
 	maxFile   = 1 << 20  // bytes of one file, also of one read by file()
 	maxTotal  = 16 << 20 // bytes of all files of a configuration
 	maxFiles  = 10_000   // files of a configuration
-	maxTokens = 400_000  // tokens of all files; the parsers need about 300 bytes for each
+	maxTokens = 200_000  // tokens of all files; the parsers need about 300 bytes for each
 
 	// maxDepth bounds brackets, templates and template directives inside each other.
 	maxDepth = 100
@@ -15,6 +15,12 @@ const (
 	// brackets that are open. The recursion of the parser and of the evaluator
 	// is never deeper than this, see guard.go.
 	maxChain = 1000
+
+	// maxCopied bounds the bytes that hcl's parser copies to join the lines of
+	// heredocs of one file (about 1500 lines of 80 bytes); copiedToken of them
+	// count as one token of the configuration.
+	maxCopied   = 100 << 20
+	copiedToken = 1 << 10
 
 	maxDigits   = 300  // digits of one number
 	maxExponent = 999  // decimal exponent of a number that is written

@@ -55,6 +55,7 @@ func Load(fsys fs.FS, dir string, vars Variables, options Options) (*Config, Dia
 		found:   newFindings(),
 		meter:   &meter{left: maxSteps},
 		broken:  map[string]bool{},
+		names:   map[string][]string{},
 		config: &Config{
 			Dir:      dir,
 			State:    DefaultState,
@@ -91,7 +92,8 @@ type loader struct {
 	locals         map[string]*named
 	registries     map[string]*named
 	registryScopes []namedScope
-	chain          []*named // locals and registries under evaluation, for cycles
+	names          map[string][]string // sorted, see known
+	chain          []*named            // locals and registries under evaluation, for cycles
 }
 
 func (l *loader) load(vars Variables) {
@@ -206,6 +208,9 @@ func (l *loader) readDirectory() []hcl.Body {
 		l.found.sources[name] = src
 		if body := l.parse(src, name); body != nil {
 			bodies = append(bodies, body)
+		}
+		if l.tokens > maxTokens {
+			return bodies // said by parse; the rest would only cost more
 		}
 	}
 	return bodies

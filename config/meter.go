@@ -141,10 +141,12 @@ func (m *meter) wrap(expr hclsyntax.Expression, r role, fn *libraryFunction) hcl
 	case *hclsyntax.LiteralValueExpr, *hclsyntax.ExprSyntaxError:
 		out.Expression = e
 	case *hclsyntax.ScopeTraversalExpr:
+		m.refuseHugeIndexes(e.Traversal)
 		out.Expression, out.makes = e, false
 	case *hclsyntax.AnonSymbolExpr:
 		out.Expression, out.makes = e, false
 	case *hclsyntax.RelativeTraversalExpr:
+		m.refuseHugeIndexes(e.Traversal)
 		c := *e
 		c.Source = in(e.Source, plain)
 		out.Expression, out.makes = &c, false
@@ -271,6 +273,16 @@ func (m *meter) refuseHugeNumbers(v cty.Value) {
 			m.abort(numberDetail)
 		}
 	})
+}
+
+// refuseHugeIndexes does the same for literal keys, which the parser folds into
+// traversals.
+func (m *meter) refuseHugeIndexes(traversal hcl.Traversal) {
+	for _, step := range traversal {
+		if index, ok := step.(hcl.TraverseIndex); ok {
+			m.refuseHugeNumbers(index.Key)
+		}
+	}
 }
 
 // visit calls leaf for every known primitive in v, whatever its marks, and pays

@@ -259,7 +259,7 @@ func (s *scope) storeSecret() *StoreSecret {
 		key, value := it.Element()
 		field := fields[key.AsString()]
 		if field == nil {
-			s.l.found.errorAt(at, "unknown key "+providers.Printable(key.AsString(), 60)+" in secret", "", didYouMean(key.AsString(), "", []string{"store", "name", "key"}))
+			s.l.found.errorAt(at, "unknown key "+providers.Printable(key.AsString(), 60)+" in secret", "", s.l.found.didYouMean(key.AsString(), "", []string{"store", "name", "key"}))
 			continue
 		}
 		if !value.IsNull() {

@@ -216,7 +216,7 @@ func (l *loader) unknownRoot(traversal hcl.Traversal, known []string) {
 	case len(traversal) == 1 && l.locals[root] != nil:
 		l.found.errorAt(at, fmt.Sprintf("unknown name %q", root), "", fmt.Sprintf("did you mean `local.%s`?", root))
 	default:
-		hint := didYouMean(root, "", known)
+		hint := l.found.didYouMean(root, "", known)
 		if hint == "" && len(traversal) == 1 {
 			hint = fmt.Sprintf("text is written in quotes: \"%s\"", root)
 		}
@@ -231,17 +231,17 @@ func (l *loader) lookup(root, name string, each map[string]cty.Value, at hcl.Ran
 		if v := l.variables[name]; v != nil {
 			return v.value, v.ok
 		}
-		return l.unknownName("variable", "var.", name, slices.Collect(maps.Keys(l.variables)), at)
+		return l.unknownName("variable", "var.", name, l.known("var"), at)
 	case "local":
 		if n := l.locals[name]; n != nil {
 			return l.resolve(n)
 		}
-		return l.unknownName("local", "local.", name, slices.Collect(maps.Keys(l.locals)), at)
+		return l.unknownName("local", "local.", name, l.known("local"), at)
 	case "registry":
 		if n := l.registries[name]; n != nil {
 			return l.resolve(n)
 		}
-		return l.unknownName("registry", "registry.", name, slices.Collect(maps.Keys(l.registries)), at)
+		return l.unknownName("registry", "registry.", name, l.known("registry"), at)
 	}
 	if v, ok := each[name]; ok {
 		return v, true
@@ -249,13 +249,31 @@ func (l *loader) lookup(root, name string, each map[string]cty.Value, at hcl.Ran
 	return l.unknownName("member", "each.", name, []string{"key", "value"}, at)
 }
 
+// known are the names below a root, for suggestions. They are all declared
+// before the first is looked up, so they are sorted once.
+func (l *loader) known(root string) []string {
+	if names, ok := l.names[root]; ok {
+		return names
+	}
+	var names []string
+	switch root {
+	case "var":
+		names = slices.Sorted(maps.Keys(l.variables))
+	case "local":
+		names = slices.Sorted(maps.Keys(l.locals))
+	case "registry":
+		names = slices.Sorted(maps.Keys(l.registries))
+	}
+	l.names[root] = names
+	return names
+}
+
 func (l *loader) unknownName(what, prefix, name string, known []string, at hcl.Range) (cty.Value, bool) {
 	if l.incomplete && what != "member" {
 		return cty.DynamicVal, false
 	}
-	slices.Sort(known)
 	detail := ""
-	hint := didYouMean(name, prefix, known)
+	hint := l.found.didYouMean(name, prefix, known)
 	if hint == "" && len(known) == 0 {
 		detail = fmt.Sprintf("No %s is declared.", what)
 	}
@@ -279,7 +297,7 @@ func (l *loader) checkFunctions(expr hclsyntax.Expression) bool {
 				"pass the value in as a variable")
 			return
 		}
-		hint := didYouMean(call.Name, "", functionNames())
+		hint := l.found.didYouMean(call.Name, "", functionNames())
 		l.found.errorAt(call.NameRange, "there is no function "+name, "", hint)
 	}}
 	hclsyntax.Walk(expr, walker)

@@ -277,7 +277,7 @@ func (s *scope) oneOf(name string, words []string, fallback string) string {
 		return fallback
 	}
 	if !slices.Contains(words, text) {
-		hint := didYouMean(text, "", words)
+		hint := s.l.found.didYouMean(text, "", words)
 		s.l.found.errorAt(at, fmt.Sprintf("unknown %s %q", name, providers.Printable(text, 60)), fmt.Sprintf("It must be one of %s.", strings.Join(words, ", ")), hint)
 		return fallback
 	}

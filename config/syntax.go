@@ -85,6 +85,9 @@ var quotedName = regexp.MustCompile(`^(?:An argument named|Blocks of type|No arg
 // with our own suggestion: hcl's are only about the same sort of thing, and
 // people also write arguments as blocks.
 func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) {
+	if len(f.list) >= maxDiagnostics {
+		return
+	}
 	match := quotedName.FindStringSubmatch(diag.Detail)
 	if match == nil {
 		f.parser(diag, diag.Detail)
@@ -99,7 +102,7 @@ func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) {
 	if diag.Subject != nil {
 		at = *diag.Subject
 	}
-	hint := didYouMean(name, "", b.names())
+	hint := f.didYouMean(name, "", b.names())
 	if hint == "" {
 		hint = "expected here: " + strings.Join(b.names(), ", ")
 	}

@@ -94,7 +94,7 @@ func (l *loader) dependency(item hcl.Expression, blocks map[string]*placed, know
 			if l.incomplete {
 				return "", false
 			}
-			l.found.errorAt(item.Range(), fmt.Sprintf("unknown block %s", address), "", didYouMean(address, "", known))
+			l.found.errorAt(item.Range(), fmt.Sprintf("unknown block %s", address), "", l.found.didYouMean(address, "", known))
 			return "", false
 		}
 	}

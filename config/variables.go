@@ -168,7 +168,7 @@ func (l *loader) expectVariable(name string, value given) {
 	known := slices.Sorted(maps.Keys(l.variables))
 	name = providers.Printable(name, 80)
 	l.found.errorAt(value.at, fmt.Sprintf("unknown variable %q", name),
-		fmt.Sprintf("%s gives a value, but no variable of this name is declared.", providers.Printable(value.source, 200)), didYouMean(name, "", known))
+		fmt.Sprintf("%s gives a value, but no variable of this name is declared.", providers.Printable(value.source, 200)), l.found.didYouMean(name, "", known))
 }
 
 // readVariableFile reads name = value lines, or a JSON object. Nothing of its
