@@ -211,6 +211,9 @@ func splitRecord(line []byte) (e entry, prev uint32, what string) {
 	if len(line) >= maxLine {
 		return e, 0, "the line is too long"
 	}
+	if bytes.HasPrefix(line, []byte(endOpen)) {
+		return e, 0, "this is an end line, and more records behind it, or one that freightliner did not write"
+	}
 	body, sum, ok := cutSum(line)
 	if !ok {
 		return e, 0, "the line does not end with a checksum"
