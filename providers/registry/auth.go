@@ -1,0 +1,592 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"freightliner/providers"
+)
+
+// authorizer proves who we are to one registry. It learns how from the first
+// 401, keeps tokens by their scopes until a fraction of their life is over, and
+// lets one refresh serve all workers. Credentials leave it only towards the
+// registry's own origin and the token server that the origin is allowed to name.
+type authorizer struct {
+	remote *remote
+
+	mu        sync.Mutex
+	state     authState
+	learning  chan struct{} // closed when the first answer is in
+	challenge challenge
+	realm     *url.URL
+	elsewhere bool // the realm is on another, allowed host
+
+	credential *Credential
+	asking     chan struct{} // closed when the credential is there; nil when nobody asks
+	refused    error         // the credential is no good: every call fails with this
+	lacking    map[string]error
+	wider      map[string][]string // scopes the registry named for what we asked, by key
+	tokens     map[string]*token
+	flights    map[string]*tokenFlight
+}
+
+type authState uint8
+
+const (
+	authUnknown authState = iota
+	authOpen              // the registry answered without asking who we are
+	authBasic
+	authBearer
+)
+
+const (
+	tokenLife     = 60 * time.Second // when the server does not say; the Docker token specification's default
+	tokenFraction = 0.8              // of its life after which a token is renewed
+)
+
+type token struct {
+	value string
+	renew time.Time
+}
+
+type tokenFlight struct {
+	done  chan struct{}
+	value string
+	err   error
+}
+
+func newAuthorizer(r *remote) *authorizer {
+	return &authorizer{remote: r, lacking: map[string]error{}, wider: map[string][]string{}, tokens: map[string]*token{}, flights: map[string]*tokenFlight{}}
+}
+
+// tokenHosts are the token servers on another host that belong to a registry:
+// the credential for the one is made for the other.
+var tokenHosts = map[string][]string{
+	"registry-1.docker.io": {"auth.docker.io"},
+	"registry.gitlab.com":  {"gitlab.com"},
+	"nvcr.io":              {"authn.nvidia.com"},
+	"docker.elastic.co":    {"docker-auth.elastic.co"},
+}
+
+// Rights, as the scopes of the Docker token specification write them.
+const (
+	pull     = "pull"
+	pullPush = "pull,push"
+)
+
+func scope(path, actions string) string { return "repository:" + path + ":" + actions }
+
+// proof is what goes into the Authorization header of one request.
+type proof struct {
+	auth   *authorizer
+	header string
+	state  authState
+	scopes []string
+	key    string
+	value  string // the token or the basic pair in use
+	first  bool   // this request learns how the registry wants to be asked
+}
+
+// proof gives the header for a request that needs scopes. While nobody knows
+// yet whether the registry asks at all, one request finds out and all others
+// wait for it, so that a start of many workers costs one 401.
+func (a *authorizer) proof(ctx context.Context, scopes []string) (*proof, error) {
+	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
+	p := &proof{auth: a, scopes: scopes, key: strings.Join(scopes, " ")}
+	for {
+		a.mu.Lock()
+		if a.state != authUnknown || a.learning == nil {
+			break
+		}
+		learning := a.learning
+		a.mu.Unlock()
+		select {
+		case <-learning:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	p.state = a.state
+	if a.state == authUnknown {
+		a.learning, p.first = make(chan struct{}), true
+	}
+	refused, lacking := a.refused, a.lacking[p.key]
+	a.mu.Unlock()
+	err := cmp.Or(refused, lacking)
+	if err == nil {
+		err = a.fill(ctx, p)
+	}
+	if err != nil {
+		p.unused()
+		return nil, err
+	}
+	return p, nil
+}
+
+// fill makes the header. Before the first challenge there is none: nothing
+// secret is sent to a host that did not ask.
+func (a *authorizer) fill(ctx context.Context, p *proof) error {
+	if p.state != authBasic && p.state != authBearer {
+		return nil
+	}
+	credential, err := a.ask(ctx, p.scopes)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.state == authBasic && credential.Username == "" && credential.Password == nil:
+		return a.denied(errors.New("it wants a user name and a password, and there are none"), a.where(credential))
+	case p.state == authBasic:
+		p.value = basic(credential)
+		p.header = "Basic " + p.value
+	case credential.Bearer != nil:
+		p.value = credential.Bearer()
+		p.header = "Bearer " + p.value
+	default:
+		p.value, err = a.token(ctx, p.key, p.scopes, credential)
+		p.header = "Bearer " + p.value
+	}
+	return err
+}
+
+func basic(c Credential) string {
+	password := ""
+	if c.Password != nil {
+		password = c.Password()
+	}
+	return base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + password))
+}
+
+// accepted notes that a request went through.
+func (p *proof) accepted() { p.learned(authOpen) }
+
+// unused notes that a request did not reach the registry.
+func (p *proof) unused() { p.learned(authUnknown) }
+
+func (p *proof) learned(state authState) {
+	if !p.first {
+		return
+	}
+	a := p.auth
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == authUnknown {
+		a.state = state
+	}
+	close(a.learning)
+	a.learning, p.first = nil, false
+}
+
+// rejected takes a 401; earlier is how many proofs were refused before in the
+// same call. nil means that there is reason to try again with a new proof. The
+// answer's body is closed.
+func (a *authorizer) rejected(ctx context.Context, p *proof, resp *http.Response, earlier int) error {
+	answer := readRefusal(resp, a.redact)
+	resp.Body.Close()
+	err := a.learn(p, resp)
+	p.unused()
+	switch {
+	case err != nil:
+		return a.denied(err, "")
+	case p.header == "":
+		return nil // the first challenge
+	case earlier == 0:
+		return a.renew(ctx, p, answer)
+	}
+	return a.final(p, answer)
+}
+
+// learn takes the challenge of a 401 over.
+func (a *authorizer) learn(p *proof, resp *http.Response) error {
+	c, err := choose(parseChallenges(resp.Header.Values("WWW-Authenticate")))
+	if err != nil {
+		return err
+	}
+	var realm *url.URL
+	elsewhere := false
+	if c.scheme == "bearer" {
+		allowed := append(slices.Clone(a.remote.settings.TokenHosts), tokenHosts[a.remote.apiHost]...)
+		base := &url.URL{Scheme: a.remote.scheme, Host: a.remote.apiHost, Path: "/v2/"}
+		if realm, elsewhere, err = a.remote.resolve(base, c.params["realm"], allowed); err != nil {
+			return fmt.Errorf("token server: %w", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.realm != nil && realm != nil && origin(a.realm) != origin(realm) {
+		return fmt.Errorf("token server: was %s, now it should be %s", a.realm.Host, realm.Host)
+	}
+	a.challenge, a.realm, a.elsewhere = c, realm, elsewhere
+	a.state = authBasic
+	if realm != nil {
+		a.state = authBearer
+	}
+	if scopes := widen(p.scopes, strings.Fields(c.params["scope"])); scopes != nil {
+		a.wider[p.key] = scopes
+	}
+	return nil
+}
+
+// widen takes the scopes that a registry named in place of ours when they are
+// about the same repositories: it may know an action by another name. Scopes
+// for anything else are not asked for on its word.
+func widen(ours, theirs []string) []string {
+	if len(theirs) == 0 || len(theirs) > 8 {
+		return nil
+	}
+	same := map[string]bool{}
+	for _, s := range ours {
+		same[s[:strings.LastIndex(s, ":")]] = true
+	}
+	scopes := slices.Clone(ours)
+	for _, s := range theirs {
+		i := strings.LastIndex(s, ":")
+		if i < 0 || !same[s[:i]] || len(s) > 400 {
+			return nil
+		}
+		scopes = append(scopes, s)
+	}
+	slices.Sort(scopes)
+	scopes = slices.Compact(scopes)
+	if slices.Equal(scopes, ours) {
+		return nil
+	}
+	return scopes
+}
+
+// renew makes the next proof a new one after the first refusal: a token may
+// have been withdrawn before its time, a password replaced.
+func (a *authorizer) renew(ctx context.Context, p *proof, answer error) error {
+	if p.state == authUnknown || p.state == authOpen {
+		return nil
+	}
+	a.mu.Lock()
+	held := a.tokens[p.key]
+	if held != nil && held.value == p.value {
+		delete(a.tokens, p.key)
+	}
+	a.mu.Unlock()
+	if p.state == authBearer && held != nil {
+		return nil
+	}
+	changed, err := a.reask(ctx, p)
+	if err != nil || changed {
+		return err
+	}
+	return a.final(p, answer)
+}
+
+// reask drops the credential that the proof was made of, asks for it anew, and
+// reports whether it is another one now.
+func (a *authorizer) reask(ctx context.Context, p *proof) (changed bool, err error) {
+	a.mu.Lock()
+	if a.credential != nil && p.madeOf(*a.credential) {
+		a.credential = nil
+	}
+	a.mu.Unlock()
+	credential, err := a.ask(ctx, p.scopes)
+	return err == nil && !p.madeOf(credential), err
+}
+
+func (p *proof) madeOf(c Credential) bool {
+	if p.state == authBasic {
+		return basic(c) == p.value
+	}
+	return c.Bearer != nil && c.Bearer() == p.value
+}
+
+// final gives up. A password that is not taken is no good for the whole
+// registry; a token that is not taken says something about its scopes only.
+func (a *authorizer) final(p *proof, answer error) error {
+	a.mu.Lock()
+	credential := Credential{}
+	if a.credential != nil {
+		credential = *a.credential
+	}
+	a.mu.Unlock()
+	if p.state == authBearer {
+		err := a.denied(fmt.Errorf("no access with %s: %w", strings.Join(p.scopes, " "), answer), a.where(credential))
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.lacking[p.key] = err
+		return err
+	}
+	return a.giveUp(answer, credential)
+}
+
+// giveUp makes every further call to the registry fail with the same error.
+func (a *authorizer) giveUp(cause error, credential Credential) error {
+	err := a.denied(cause, a.where(credential))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = err
+	return err
+}
+
+func (a *authorizer) denied(err error, hint string) error {
+	return &providers.Error{Class: providers.Denied, Op: "authenticate at", On: a.remote.settings.Host, Err: err, Hint: hint}
+}
+
+// where says what was tried, without a value.
+func (a *authorizer) where(c Credential) string {
+	host := a.remote.settings.Host
+	if c.Username == "" && c.Password == nil && c.Identity == nil && c.Bearer == nil {
+		return "No credential was found for " + host + "; add an auth block to its registry block or log in with docker or podman."
+	}
+	from := c.Origin
+	if from == "" {
+		from = "the configured source"
+	}
+	return "The credential for " + host + " comes from " + providers.Printable(from, 200) + "; check that it is right and not expired."
+}
+
+// missing names the rights that a 403 may be about.
+func (a *authorizer) missing(scopes []string) string {
+	if len(scopes) == 0 {
+		return ""
+	}
+	return "The request needs " + strings.Join(scopes, " and ") + " at " + a.remote.settings.Host + "; check what the credential may do there."
+}
+
+// ask finds the credential, once for all workers.
+func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, error) {
+	for {
+		a.mu.Lock()
+		if a.credential != nil {
+			defer a.mu.Unlock()
+			return *a.credential, nil
+		}
+		if asking := a.asking; asking != nil {
+			a.mu.Unlock()
+			select {
+			case <-asking:
+				continue
+			case <-ctx.Done():
+				return Credential{}, ctx.Err()
+			}
+		}
+		a.asking = make(chan struct{})
+		a.mu.Unlock()
+
+		credential, err := a.find(ctx, scopes)
+		a.mu.Lock()
+		close(a.asking)
+		a.asking = nil
+		if err == nil {
+			a.credential = &credential
+		}
+		a.mu.Unlock()
+		if err != nil {
+			return Credential{}, a.denied(err, "")
+		}
+		a.remote.client.log.Debug("credential", "registry", a.remote.settings.Host, "from", credential.Origin)
+		return credential, nil
+	}
+}
+
+func (a *authorizer) find(ctx context.Context, scopes []string) (Credential, error) {
+	find := a.remote.settings.Credential
+	if find == nil {
+		find = a.remote.client.keychain
+	}
+	if find == nil {
+		return Credential{}, nil
+	}
+	repo := providers.Repository{Host: a.remote.settings.Host, Path: a.remote.settings.Path}
+	for _, s := range scopes {
+		if rest, ok := strings.CutPrefix(s, "repository:"); ok {
+			repo.Path, _, _ = strings.Cut(rest, ":")
+			break
+		}
+	}
+	return find(ctx, repo)
+}
+
+// token gives a token for scopes, from the cache or by one exchange that all
+// workers share. A token for pull,push serves for pull as well.
+func (a *authorizer) token(ctx context.Context, key string, scopes []string, credential Credential) (string, error) {
+	for {
+		a.mu.Lock()
+		now := a.remote.client.clock.Now()
+		if len(scopes) == 1 && strings.HasSuffix(key, ":"+pull) {
+			if t := a.tokens[key[:len(key)-len(pull)]+pullPush]; t != nil && now.Before(t.renew) {
+				a.mu.Unlock()
+				return t.value, nil
+			}
+		}
+		if t := a.tokens[key]; t != nil && now.Before(t.renew) {
+			a.mu.Unlock()
+			return t.value, nil
+		}
+		if f := a.flights[key]; f != nil {
+			a.mu.Unlock()
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+			if f.err != nil && providers.ClassOf(f.err) == providers.Canceled {
+				continue // the one who asked was stopped, we were not
+			}
+			return f.value, f.err
+		}
+		f := &tokenFlight{done: make(chan struct{})}
+		a.flights[key] = f
+		if wider := a.wider[key]; wider != nil {
+			scopes = wider
+		}
+		a.mu.Unlock()
+
+		t, err := a.fetch(ctx, scopes, credential)
+		a.mu.Lock()
+		delete(a.flights, key)
+		if f.err = err; err == nil {
+			f.value = t.value
+			a.keep(key, t)
+		}
+		a.mu.Unlock()
+		close(f.done)
+		return f.value, f.err
+	}
+}
+
+// keep stores a token, and forgets dead ones when there are many.
+func (a *authorizer) keep(key string, t *token) {
+	if len(a.tokens) >= 4096 {
+		now := a.remote.client.clock.Now()
+		for k, old := range a.tokens {
+			if !now.Before(old.renew) {
+				delete(a.tokens, k)
+			}
+		}
+	}
+	a.tokens[key] = t
+}
+
+// fetch asks the token server: with the refresh token by POST as in OAuth2 when
+// there is one, else by GET with the user name and password, if any. The
+// address has been checked when the challenge was learned; redirects are not
+// followed, so the credential goes there and nowhere else.
+func (a *authorizer) fetch(ctx context.Context, scopes []string, credential Credential) (*token, error) {
+	a.mu.Lock()
+	realm, service, elsewhere := *a.realm, a.challenge.params["service"], a.elsewhere
+	a.mu.Unlock()
+	c := &call{op: "get a token from", on: realm.Host, method: http.MethodGet, endpoint: "token", url: &realm,
+		header: http.Header{"Accept-Encoding": {acceptEncodings}}, ok: []int{http.StatusOK}}
+	authorization := ""
+	if credential.Identity != nil {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {credential.Identity()}, "service": {service},
+			"scope": {strings.Join(scopes, " ")}, "client_id": {a.remote.client.userAgent}}
+		c.method, c.body = http.MethodPost, []byte(form.Encode())
+		c.header.Set("Content-Type", "application/x-www-form-urlencoded")
+	} else {
+		query := realm.Query()
+		if service != "" {
+			query.Set("service", service)
+		}
+		for _, s := range scopes {
+			query.Add("scope", s)
+		}
+		realm.RawQuery = query.Encode()
+		if credential.Username != "" || credential.Password != nil {
+			authorization = "Basic " + basic(credential)
+		}
+	}
+	asked := a.remote.client.clock.Now()
+	resp, err := a.remote.trip(ctx, c, c.method, c.endpoint, &realm, authorization, elsewhere)
+	if err != nil {
+		return nil, a.remote.failure(ctx, c, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, a.notGiven(c, resp, credential)
+	}
+	t, err := readToken(resp, asked)
+	if err != nil {
+		return nil, a.remote.failure(ctx, c, err)
+	}
+	return t, nil
+}
+
+// notGiven is the error for a token server that refuses. A credential that is
+// not taken there is no good for the whole registry.
+func (a *authorizer) notGiven(c *call, resp *http.Response, credential Credential) error {
+	err := a.remote.unwanted(c, resp)
+	if providers.ClassOf(err) != providers.Denied {
+		return err
+	}
+	if resp.StatusCode == http.StatusUnauthorized && (credential.Username != "" || credential.Identity != nil) {
+		return a.giveUp(err, credential)
+	}
+	return a.denied(err, a.where(credential))
+}
+
+// readToken reads a token answer. Its life counts from when we asked, by our
+// own clock: issued_at is the server's, and clocks differ.
+func readToken(resp *http.Response, asked time.Time) (*token, error) {
+	body, err := readBody(resp, maxToken)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkJSON(body); err != nil {
+		return nil, invalid("the token answer: %w", err)
+	}
+	var answer struct {
+		Token   string  `json:"token"`
+		Access  string  `json:"access_token"`
+		Expires float64 `json:"expires_in"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, invalid("the token answer is not as specified")
+	}
+	value := answer.Token
+	if value == "" {
+		value = answer.Access
+	}
+	if value == "" || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return nil, invalid("the token answer has no usable token")
+	}
+	life := tokenLife
+	if answer.Expires > 0 {
+		life = seconds(min(answer.Expires, 24*3600))
+	}
+	return &token{value: value, renew: asked.Add(seconds(life.Seconds() * tokenFraction))}, nil
+}
+
+// redact takes our own secrets out of text that a registry sent, in case it
+// echoes a header.
+func (a *authorizer) redact(text string) string {
+	a.mu.Lock()
+	var secrets []string
+	if c := a.credential; c != nil {
+		for _, get := range []func() string{c.Password, c.Identity, c.Bearer} {
+			if get != nil {
+				secrets = append(secrets, get())
+			}
+		}
+		if c.Password != nil {
+			secrets = append(secrets, basic(*c))
+		}
+	}
+	for _, t := range a.tokens {
+		secrets = append(secrets, t.value)
+	}
+	a.mu.Unlock()
+	for _, secret := range secrets {
+		if len(secret) >= 4 {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+			text = strings.ReplaceAll(text, url.QueryEscape(secret), "[redacted]")
+		}
+	}
+	return text
+}

@@ -1,0 +1,314 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"freightliner/providers"
+)
+
+// followLimit is how long a follower watches a leader that moves no byte before
+// it helps itself.
+const followLimit = time.Minute
+
+// deliver makes d present in the job's destination. Within a run each blob is
+// brought to a repository once, whoever else wants it there:
+//
+//	known there? ------------------------------> nothing to do
+//	on its way to this repository by another? -> wait for it
+//	in another repository of the registry? ----> mount            (POST)
+//	   refused: go on in the session it opened
+//	on its way to another repository? ---------> wait, then mount
+//	the repository is not new? ----------------> look            (HEAD)
+//	not there --------------------------------> upload           (POST, GET -> PUT)
+func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
+	key := flightKey{manifestKey{w.job.To, d.Digest}, true}
+	for {
+		if w.known().hasBlob(w.job.To, d.Digest) {
+			w.step(Progress{Skipped: d.Size, Blobs: 1})
+			return nil
+		}
+		f, lead := w.known().join(key, w.flight.job)
+		if lead {
+			err := w.bring(ctx, d, f)
+			w.known().leave(key, f)
+			return err
+		}
+		finished, err := w.await(ctx, f)
+		if err != nil {
+			return err
+		}
+		if !finished {
+			return w.bring(ctx, d, &flight{done: make(chan struct{}), job: w.flight.job})
+		}
+	}
+}
+
+// await follows f while it makes progress.
+func (w *work) await(ctx context.Context, f *flight) (finished bool, err error) {
+	for {
+		before := f.moved.Load()
+		finished, err := waitFor(ctx, w.client.clock, f.done, followLimit)
+		if finished || err != nil || f.moved.Load() == before {
+			return finished, err
+		}
+	}
+}
+
+// bring is deliver without the regard for others who bring d to the same
+// repository; f is what they watch.
+func (w *work) bring(ctx context.Context, d providers.Descriptor, f *flight) error {
+	open, done, err := w.mountOrLead(ctx, d, f)
+	if err != nil || done {
+		return err
+	}
+	if !w.to.profile.commitFirst {
+		defer w.known().unlead(w.job.To.Host, d.Digest, f)
+	}
+	if !w.job.Fresh {
+		there, err := w.client.headBlob(ctx, w.to, w.job.To, d.Digest, pullPush)
+		if err != nil {
+			return err
+		}
+		if there {
+			w.step(Progress{Skipped: d.Size, Blobs: 1})
+			return nil
+		}
+	}
+	if err := w.upload(ctx, d, f, open); err != nil {
+		return err
+	}
+	w.known().addBlob(w.job.To, d.Digest)
+	w.step(Progress{Blobs: 1})
+	return nil
+}
+
+// mountOrLead tries every way that moves no bytes. Otherwise the caller is to
+// move them: in the session, if a refused mount opened one, and as the leader
+// that others of the same registry watch.
+//
+// Waiting can not go in a circle. Where a mount needs no commit, a leader is
+// uploading and waits for nobody. Where it does, a leader is a whole job that
+// may wait itself, so jobs wait only for elder ones.
+func (w *work) mountOrLead(ctx context.Context, d providers.Descriptor, f *flight) (open *session, done bool, err error) {
+	leader := f
+	if w.to.profile.commitFirst {
+		leader = w.flight
+	}
+	tried := map[string]bool{}
+	for {
+		if from := w.mountSource(d); from != "" && !tried[from] {
+			tried[from] = true
+			open, done, err = w.mount(ctx, d, from)
+			if done || err != nil || open != nil {
+				return open, done, err
+			}
+			continue
+		}
+		other := w.known().lead(w.job.To.Host, d.Digest, leader)
+		if other == leader || w.to.profile.commitFirst && other.job > w.flight.job || tried[fmt.Sprint("job ", other.job)] {
+			return nil, false, nil
+		}
+		finished, err := w.await(ctx, other)
+		if err != nil || !finished {
+			return nil, false, err
+		}
+		if w.to.profile.commitFirst {
+			tried[fmt.Sprint("job ", other.job)] = true
+		}
+	}
+}
+
+// mountSource is where d can be mounted from: the source itself when it is on
+// the same registry, else a repository that is known to have it.
+func (w *work) mountSource(d providers.Descriptor) string {
+	if w.plain {
+		return ""
+	}
+	from, to := w.job.From, w.job.To
+	if from.Host == to.Host && from.Path != to.Path && w.known().mayMount(to.Host, from.Path, to.Path) {
+		return from.Path
+	}
+	return w.known().mountSource(to, d.Digest, w.to.profile.commitFirst)
+}
+
+// mount asks for d out of the repository from. A refusal with a session (202)
+// is an offer to upload into it; any other refusal is remembered for the pair
+// of repositories, and the blob goes the plain way.
+func (w *work) mount(ctx context.Context, d providers.Descriptor, from string) (open *session, done bool, err error) {
+	open, mounted, err := w.client.openUpload(ctx, w.to, w.job.To, d.Digest, from)
+	switch class := providers.ClassOf(err); {
+	case err == nil && mounted:
+		w.known().addBlob(w.job.To, d.Digest)
+		w.step(Progress{Mounted: d.Size, Blobs: 1})
+		return nil, true, nil
+	case err == nil:
+		return open, false, nil
+	case class == providers.Denied, class == providers.NotFound, class == providers.Unsupported, class == providers.Invalid:
+		w.known().refuseMount(w.job.To.Host, from, w.job.To.Path)
+		w.client.log.Debug("mount refused", "from", from, "to", w.job.To.String(), "error", err.Error())
+		return nil, false, nil
+	}
+	return nil, false, err
+}
+
+// upload moves the bytes of d, again from the start when that may help.
+func (w *work) upload(ctx context.Context, d providers.Descriptor, f *flight, open *session) error {
+	return w.to.again(ctx, func() (err error) {
+		if open == nil {
+			if open, _, err = w.client.openUpload(ctx, w.to, w.job.To, d.Digest, ""); err != nil {
+				return &spent{err}
+			}
+		}
+		used, err := w.stream(ctx, d, f, open)
+		if used {
+			open = nil // a session takes one upload
+		}
+		return err
+	})
+}
+
+// stream copies d from the source's answer into the session. used says whether
+// anything went to the session.
+func (w *work) stream(ctx context.Context, d providers.Descriptor, f *flight, open *session) (used bool, err error) {
+	content, leave, err := w.source(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	var sent int64
+	v := newVerified(content, d, func(n int) {
+		sent += int64(n)
+		f.moved.Add(int64(n))
+		w.step(Progress{Bytes: int64(n)})
+	})
+	body := &stoppable{Reader: v}
+	err = w.client.putBlob(ctx, w.to, w.job.To, d, open, body)
+	if err == nil && d.Size > 0 && v.left > 0 {
+		err = &providers.Error{Class: providers.Invalid, Op: "upload blob to", On: w.job.To.At(d.Digest), Err: errors.New("the registry said done before it had everything")}
+	}
+	if err == nil {
+		return true, nil
+	}
+	// The transport may still hold the body: end it before looking at v.
+	content.Close()
+	body.stop()
+	if v.err != nil {
+		w.step(Progress{Bytes: -sent})
+		return true, w.from.failure(ctx, &call{op: "read blob", on: w.job.From.At(d.Digest)}, v.err)
+	}
+	if v.left == 0 && w.arrived(ctx, d, err) {
+		return true, nil
+	}
+	w.step(Progress{Bytes: -sent})
+	return true, restart(err)
+}
+
+// arrived looks whether an upload is there although its end failed: the answer
+// to the last byte may be lost, or come late as a 5xx of a proxy.
+func (w *work) arrived(ctx context.Context, d providers.Descriptor, failure error) bool {
+	if providers.ClassOf(failure) != providers.Transient || ctx.Err() != nil {
+		return false
+	}
+	there, err := w.client.headBlob(ctx, w.to, w.job.To, d.Digest, pullPush)
+	return err == nil && there
+}
+
+// restart makes the end of a session (404, or 416 for one that lost its offset)
+// a reason to begin anew.
+func restart(err error) error {
+	var e *providers.Error
+	switch statusOf(err) {
+	case http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable:
+		if errors.As(err, &e) && !hasCode(err, "NAME_UNKNOWN") {
+			e.Class = providers.Transient
+		}
+	}
+	return err
+}
+
+// source opens the content of d, holding a slot at both registries. Content
+// that its digest tells (nothing, and the empty JSON object of OCI artifacts)
+// needs no request.
+func (w *work) source(ctx context.Context, d providers.Descriptor) (content io.ReadCloser, leave func(), err error) {
+	for _, known := range []string{"", "{}"} {
+		if d.Digest.Of([]byte(known)) != d.Digest {
+			continue
+		}
+		if d.Size != int64(len(known)) {
+			return nil, nil, &providers.Error{Class: providers.Conflict, Op: "read blob", On: w.job.From.At(d.Digest),
+				Err: fmt.Errorf("the manifest says %d bytes, its digest is that of %d", d.Size, len(known))}
+		}
+		release, err := hold(ctx, w.to)
+		return io.NopCloser(bytes.NewReader([]byte(known))), release, err
+	}
+	if d.Size == 0 {
+		return nil, nil, &providers.Error{Class: providers.Conflict, Op: "read blob", On: w.job.From.At(d.Digest),
+			Err: errors.New("the manifest says 0 bytes, its digest is not that of nothing")}
+	}
+	release, err := hold(ctx, w.from, w.to)
+	if err != nil {
+		return nil, nil, err
+	}
+	if content, err = w.client.getBlob(ctx, w.from, w.job.From, d); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return content, func() { content.Close(); release() }, nil
+}
+
+// hold takes a slot at each remote, always in the same order, so that copies in
+// opposite directions can not each hold what the other waits for.
+func hold(ctx context.Context, remotes ...*remote) (release func(), err error) {
+	if len(remotes) == 2 && remotes[0] == remotes[1] {
+		r := remotes[0]
+		n := min(2, r.slots)
+		return func() { r.gate.Release(n) }, r.gate.Acquire(ctx, n)
+	}
+	if len(remotes) == 2 && remotes[0].id > remotes[1].id {
+		remotes[0], remotes[1] = remotes[1], remotes[0]
+	}
+	var held []*remote
+	release = func() {
+		for _, r := range held {
+			r.gate.Release(1)
+		}
+	}
+	for _, r := range remotes {
+		if err := r.gate.Acquire(ctx, 1); err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, r)
+	}
+	return release, nil
+}
+
+// stoppable is a body that can be taken away from a transport that still reads
+// it: after stop nobody is inside Read, and nobody gets in.
+type stoppable struct {
+	io.Reader
+	mu      sync.Mutex
+	stopped bool
+}
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return 0, errors.New("the upload is over")
+	}
+	return s.Reader.Read(p)
+}
+
+func (s *stoppable) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+}

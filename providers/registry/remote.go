@@ -1,0 +1,230 @@
+package registry
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/semaphore"
+
+	"freightliner/providers"
+)
+
+// remote is one registry block, or the defaults of one host: everything that
+// is kept between requests to it.
+type remote struct {
+	client   *Client
+	settings Settings
+	profile  profile
+	id       int64 // order in which slots of two remotes are taken
+	scheme   string
+	apiHost  string // where the API is served, host[:port]
+	origin   string
+
+	gate      *semaphore.Weighted
+	slots     int64
+	rate      *pace // requests
+	bandwidth *pace // bytes
+	counters  counters
+	health    health
+	auth      *authorizer
+
+	own     http.RoundTripper // metadata at the registry's own origin
+	bulk    http.RoundTripper // blobs at the registry's own origin, over several connections
+	foreign func() (http.RoundTripper, error)
+
+	// Learned during the run, for the host.
+	tagEnds, catalogEnds listingEnd
+	referrers            atomic.Int32 // referrersUnknown, referrersAPI, referrersTags
+}
+
+var remoteIDs atomic.Int64
+
+// defaultConcurrency is how many requests run at once at a registry that says
+// nothing else.
+const defaultConcurrency = 16
+
+// apiHosts are registries whose API is served under another name than the one
+// people use.
+var apiHosts = map[string]string{
+	"docker.io":       "registry-1.docker.io",
+	"index.docker.io": "registry-1.docker.io",
+}
+
+func (c *Client) newRemote(s Settings) (*remote, error) {
+	if err := checkHost(s.Host); err != nil {
+		return nil, err
+	}
+	slots := int64(cmp.Or(s.Concurrency, defaultConcurrency))
+	r := &remote{
+		client:   c,
+		settings: s,
+		profile:  profileOf(s.Kind),
+		id:       remoteIDs.Add(1),
+		scheme:   "https",
+		apiHost:  cmp.Or(apiHosts[s.Host], s.Host),
+		gate:     semaphore.NewWeighted(slots),
+		slots:    slots,
+		counters: counters{requests: map[string]int64{}},
+	}
+	if s.PlainHTTP {
+		r.scheme = "http"
+	}
+	r.origin = origin(&url.URL{Scheme: r.scheme, Host: r.apiHost})
+	r.rate = newPace(c.clock, s.RequestsPerSecond, max(1, s.RequestsPerSecond/10))
+	r.bandwidth = newPace(c.clock, float64(s.MaxBandwidth), float64(min(s.MaxBandwidth, 256<<10)))
+	r.auth = newAuthorizer(r)
+	return r, r.connect()
+}
+
+// connect makes the round trippers.
+func (r *remote) connect() (err error) {
+	if build := r.client.transport; build != nil {
+		if r.own, err = build(r.settings); err != nil {
+			return err
+		}
+		r.bulk = r.own
+		r.foreign = sync.OnceValues(func() (http.RoundTripper, error) { return build(r.stranger()) })
+		return nil
+	}
+	guard := newGuard(r.apiHost, r.client.proxy)
+	trust, err := trustOf(r.settings)
+	if err != nil {
+		return err
+	}
+	r.own = guard.transport(trust, transportShape{conns: int(r.slots), h2: true})
+	r.bulk = guard.transport(trust, transportShape{conns: int(r.slots)})
+	r.foreign = sync.OnceValues(func() (http.RoundTripper, error) {
+		trust, err := trustOf(r.stranger())
+		if err != nil {
+			return nil, err
+		}
+		return guard.transport(trust, transportShape{conns: int(r.slots), foreign: true}), nil
+	})
+	return nil
+}
+
+// stranger is r's settings as they apply to other hosts: the same roots, but
+// our client certificate stays at home.
+func (r *remote) stranger() Settings {
+	s := r.settings
+	s.Certificate, s.CertificateKey, s.Credential = nil, nil, nil
+	return s
+}
+
+func (r *remote) close() {
+	for _, rt := range []http.RoundTripper{r.own, r.bulk} {
+		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			c.CloseIdleConnections()
+		}
+	}
+	if rt, err := r.foreign(); err == nil {
+		if c, ok := rt.(interface{ CloseIdleConnections() }); ok {
+			c.CloseIdleConnections()
+		}
+	}
+}
+
+// url is an address of the distribution API. The parts have passed the
+// grammars, so nothing needs escaping.
+func (r *remote) url(path string, query url.Values) *url.URL {
+	return &url.URL{Scheme: r.scheme, Host: r.apiHost, Path: "/v2/" + path, RawQuery: query.Encode()}
+}
+
+// origin is scheme, host and port of u in one spelling: what credentials are
+// bound to.
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}
+
+// checkHost refuses what is no host[:port].
+func checkHost(host string) error {
+	u, err := url.Parse("//" + host)
+	if err != nil || u.Host != host || u.Hostname() == "" || u.User != nil || strings.ContainsAny(host, "/?#@\\ ") {
+		return fmt.Errorf("%q is no host[:port]", providers.Printable(host, 100))
+	}
+	return nil
+}
+
+var errElsewhere = errors.New("leads to another host")
+
+// resolve makes an absolute address of a Location, Link or realm that the
+// registry sent while answering base. The registry's own origin is always fine.
+// Another host is only when it is in allowed, and foreign is true then, which
+// means that no credential may go there.
+func (r *remote) resolve(base *url.URL, text string, allowed []string) (u *url.URL, foreign bool, err error) {
+	u, err = absolute(base, text)
+	if err != nil {
+		return nil, false, err
+	}
+	if origin(u) == r.origin {
+		return u, false, nil
+	}
+	if listed(allowed, u) {
+		return u, true, nil
+	}
+	return nil, false, fmt.Errorf("address %s: %w than %s", providers.Printable(withoutQuery(text), 200), errElsewhere, r.apiHost)
+}
+
+// absolute makes an absolute http(s) address of a reference found in an answer
+// to base. http where base is https: the misconfigured proxy in front of the
+// same host is forgiven by upgrading, and nothing is ever sent in the clear.
+func absolute(base *url.URL, text string) (*url.URL, error) {
+	shown := providers.Printable(withoutQuery(text), 200)
+	if text == "" {
+		return nil, errors.New("the answer has no address")
+	}
+	if len(text) > 16<<10 || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		return nil, fmt.Errorf("address %s: not a URL", shown)
+	}
+	ref, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("address %s: not a URL", shown)
+	}
+	u := base.ResolveReference(ref)
+	u.Fragment, u.RawFragment = "", ""
+	if u.User != nil || u.Hostname() == "" || u.Opaque != "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("address %s: want http(s)://host/path", shown)
+	}
+	if u.Scheme == "http" && base.Scheme == "https" {
+		if !strings.EqualFold(u.Hostname(), base.Hostname()) || (u.Port() != "" && u.Port() != "80" && u.Port() != base.Port()) {
+			return nil, fmt.Errorf("address %s: goes from https to http", shown)
+		}
+		u.Scheme, u.Host = "https", base.Host
+	}
+	return u, nil
+}
+
+// listed reports whether hosts names u's host: with a port exactly that port,
+// without one the default port of u's scheme.
+func listed(hosts []string, u *url.URL) bool {
+	for _, h := range hosts {
+		if origin(&url.URL{Scheme: u.Scheme, Host: h}) == origin(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutQuery cuts what may hold a signature or a token: query, fragment and
+// user info.
+func withoutQuery(text string) string {
+	text, _, _ = strings.Cut(text, "?")
+	text, _, _ = strings.Cut(text, "#")
+	if scheme, rest, ok := strings.Cut(text, "://"); ok {
+		authority, path, _ := strings.Cut(rest, "/")
+		if i := strings.LastIndex(authority, "@"); i >= 0 {
+			return scheme + "://" + authority[i+1:] + "/" + path
+		}
+	}
+	return text
+}

@@ -1,0 +1,483 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"freightliner/providers"
+)
+
+// call is one request to a registry.
+type call struct {
+	op, on   string // for messages: "read manifest", "ghcr.io/acme/api:1.2"
+	method   string
+	endpoint string // for counters: "manifest"
+	url      *url.URL
+	scopes   []string // rights it needs, as token scopes
+	header   http.Header
+	body     []byte    // sent anew on each try; nil for none
+	stream   io.Reader // sent once; such a call is never repeated here
+	length   int64     // of stream
+	ok       []int     // statuses that are an answer
+	foreign  bool      // url is on another, allowed host: nothing of ours goes along
+	bulk     bool      // blob data
+	held     bool      // the caller holds a slot of the gate already
+}
+
+const (
+	maxTries     = 4
+	maxRedirects = 5
+	backoffFirst = 500 * time.Millisecond
+	backoffMost  = 15 * time.Second
+	// patience is the longest pause within a call. A registry that asks for more
+	// gets its action postponed, and the caller is told until when.
+	patience = time.Minute
+)
+
+// ErrDown is wrapped by every error of a host that could not be reached three
+// times in a row: it counts as down for the rest of the run and costs no
+// further waiting. Its class is not retryable for that reason.
+var ErrDown = errors.New("the registry could not be reached and counts as down for the rest of this run")
+
+// exchange sends c, lets read take the answer, and tries both again while the
+// class of the failure says that it may help.
+func (r *remote) exchange(ctx context.Context, c *call, read func(*http.Response) error) error {
+	return r.again(ctx, func() error {
+		resp, err := r.open(ctx, c)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if err := read(resp); err != nil {
+			return r.failure(ctx, c, err)
+		}
+		return nil
+	})
+}
+
+// again repeats try by class: at most maxTries, with exponential backoff and
+// full jitter, never before the moment the registry asked for.
+func (r *remote) again(ctx context.Context, try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		var over *spent
+		if errors.As(err, &over) {
+			return over.error
+		}
+		if err == nil || n == maxTries || !providers.ClassOf(err).Retryable() {
+			return err
+		}
+		wait := r.backoff(n, err)
+		if wait > patience {
+			return err
+		}
+		r.counters.retry()
+		r.client.log.Debug("trying again", "error", err.Error(), "in", wait)
+		if err := r.client.clock.Wait(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// spent marks an error that was tried often enough, for a loop around the loop.
+type spent struct{ error }
+
+func (s *spent) Unwrap() error { return s.error }
+
+// backoff is the pause after the n-th failed try.
+func (r *remote) backoff(n int, err error) time.Duration {
+	jitter := seconds(r.client.random() * min(backoffMost, backoffFirst<<(n-1)).Seconds())
+	var e *providers.Error
+	if errors.As(err, &e) && e.After > 0 {
+		return e.After + jitter/4
+	}
+	return jitter
+}
+
+// open sends c once, credentials and redirects included, and gives an answer
+// whose status is wanted. Closing its body gives the slot back.
+func (r *remote) open(ctx context.Context, c *call) (*http.Response, error) {
+	leave, err := r.enter(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := r.authorized(ctx, c)
+	if err != nil {
+		leave()
+		return nil, r.failure(ctx, c, err)
+	}
+	resp.Body = &leaving{ReadCloser: resp.Body, leave: leave}
+	if slices.Contains(c.ok, resp.StatusCode) {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, r.unwanted(c, resp)
+}
+
+// enter waits for a slot, for the end of a pause the registry asked for, and
+// for the rate.
+func (r *remote) enter(ctx context.Context, c *call) (leave func(), err error) {
+	if down := r.health.gone(); down != nil {
+		return nil, &providers.Error{Class: providers.Unknown, Op: c.op, On: c.on, Err: fmt.Errorf("%w: %w", ErrDown, down),
+			Hint: "Run again when " + r.settings.Host + " is back; what is done is not repeated."}
+	}
+	leave = func() {}
+	if !c.held {
+		if err := r.gate.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		leave = func() { r.gate.Release(1) }
+	}
+	if wait := r.health.pausing(r.client.clock.Now()); wait > patience {
+		leave()
+		return nil, &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait,
+			Err: fmt.Errorf("%s asked for a pause of %s", r.settings.Host, wait.Round(time.Second))}
+	} else if wait > 0 {
+		err = r.client.clock.Wait(ctx, wait)
+	}
+	if err == nil {
+		err = r.rate.take(ctx, 1)
+	}
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
+}
+
+// leaving gives a slot back when an answer is closed, once.
+type leaving struct {
+	io.ReadCloser
+	leave func()
+}
+
+func (l *leaving) Close() error {
+	err := l.ReadCloser.Close()
+	if l.leave != nil {
+		l.leave()
+		l.leave = nil
+	}
+	return err
+}
+
+// authorized sends c with the credential it needs. A 401 is answered once by
+// learning the challenge or renewing the token; the second is final.
+func (r *remote) authorized(ctx context.Context, c *call) (*http.Response, error) {
+	if c.foreign {
+		return r.send(ctx, c, "")
+	}
+	for refusals := 0; ; {
+		p, err := r.auth.proof(ctx, c.scopes)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := r.send(ctx, c, p.header)
+		if err != nil {
+			p.unused()
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusUnauthorized || !r.home(resp) {
+			p.accepted()
+			return resp, nil
+		}
+		if err := r.auth.rejected(ctx, p, resp, refusals); err != nil {
+			return nil, err
+		}
+		if p.header != "" {
+			refusals++
+		}
+		if c.stream != nil {
+			return nil, &providers.Error{Class: providers.Transient, Op: c.op, On: c.on, Err: errors.New("the token ended before the upload did")}
+		}
+	}
+}
+
+// home reports whether resp comes from the registry itself: a 401 of another
+// host, behind a redirect, is no question that we would answer.
+func (r *remote) home(resp *http.Response) bool { return !resp.Body.(*received).foreign }
+
+// send makes the round trip and follows redirects by our own rules: GET and
+// HEAD anywhere but down to http, and from the first other origin on without
+// any credential, even when a later hop leads back; other methods only within
+// the origin, with their body, and only when nothing of it is gone.
+func (r *remote) send(ctx context.Context, c *call, authorization string) (*http.Response, error) {
+	u, method, endpoint, foreign := c.url, c.method, c.endpoint, c.foreign
+	for hop := 0; ; hop++ {
+		if foreign {
+			authorization = ""
+		}
+		resp, err := r.trip(ctx, c, method, endpoint, u, authorization, foreign)
+		if err != nil || !isRedirect(resp.StatusCode) {
+			return resp, err
+		}
+		next, err := absolute(u, resp.Header.Get("Location"))
+		resp.Body.Close()
+		if err != nil {
+			return nil, invalid("redirect: %w", err)
+		}
+		away := origin(next) != r.origin
+		switch reading := method == http.MethodGet || method == http.MethodHead; {
+		case hop == maxRedirects:
+			return nil, invalid("more than %d redirects, the last to %s", maxRedirects, providers.Printable(next.Host, 100))
+		case !reading && (resp.StatusCode < 307 || away || foreign || c.stream != nil):
+			return nil, invalid("a %s was redirected (HTTP %d) to %s, which is not followed", method, resp.StatusCode, providers.Printable(next.Host, 100))
+		}
+		foreign = foreign || away
+		u, endpoint = next, "redirect"
+	}
+}
+
+func isRedirect(status int) bool {
+	switch status {
+	case 301, 302, 303, 307, 308:
+		return true
+	}
+	return false
+}
+
+// trip is one request on one connection.
+func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *url.URL, authorization string, foreign bool) (*http.Response, error) {
+	transport := r.own
+	if c.bulk {
+		transport = r.bulk
+	}
+	if foreign {
+		var err error
+		if transport, err = r.foreign(); err != nil {
+			return nil, err
+		}
+	}
+	watched, cancel := context.WithCancelCause(ctx)
+	w := newWatch(r.client, c.bulk, cancel)
+	req, err := http.NewRequestWithContext(watched, method, u.String(), nil)
+	if err != nil {
+		cancel(nil)
+		return nil, invalid("address: %w", err)
+	}
+	for name, values := range c.header {
+		req.Header[name] = values
+	}
+	req.Header.Set("User-Agent", r.client.userAgent)
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	r.attach(ctx, req, c, w)
+
+	r.counters.request(method, endpoint)
+	started := r.client.clock.Now()
+	w.waiting(req.Body == nil || req.Body == http.NoBody)
+	resp, err := transport.RoundTrip(req)
+	w.stop()
+	if err != nil {
+		if cause := context.Cause(watched); errors.Is(cause, errStalled) {
+			err = cause
+		}
+		cancel(nil)
+		if !foreign && ctx.Err() == nil && isConnectFailure(err) {
+			r.health.failed(started, r.client.clock.Now(), err)
+		}
+		return nil, err
+	}
+	if !foreign {
+		r.health.works()
+	}
+	resp.Body = &received{ReadCloser: resp.Body, ctx: ctx, watched: watched, remote: r, watch: w, cancel: cancel, foreign: foreign}
+	return resp, nil
+}
+
+// attach gives req its body.
+func (r *remote) attach(ctx context.Context, req *http.Request, c *call, w *watch) {
+	switch {
+	case c.stream != nil && c.length > 0:
+		req.Body = &sent{Reader: c.stream, ctx: ctx, remote: r, watch: w}
+		req.ContentLength = c.length
+	case c.body != nil && len(c.body) > 0:
+		req.Body = &sent{Reader: bytes.NewReader(c.body), ctx: ctx, remote: r, watch: w}
+		req.ContentLength = int64(len(c.body))
+	case c.method == http.MethodPut || c.method == http.MethodPost:
+		req.Body = http.NoBody // says Content-Length: 0
+	}
+}
+
+// sent counts and paces what goes out.
+type sent struct {
+	io.Reader
+	ctx    context.Context
+	remote *remote
+	watch  *watch
+}
+
+func (s *sent) Read(p []byte) (int, error) {
+	s.watch.stop() // while the source is read, the destination is not to blame
+	n, err := s.Reader.Read(p)
+	if n > 0 {
+		s.remote.counters.bytes(0, n)
+		if paced := s.remote.bandwidth.take(s.ctx, n); paced != nil && err == nil {
+			err = paced
+		}
+	}
+	s.watch.waiting(err != nil)
+	return n, err
+}
+
+func (s *sent) Close() error { return nil }
+
+// received counts, paces and watches what comes in.
+type received struct {
+	io.ReadCloser
+	ctx, watched context.Context
+	remote       *remote
+	watch        *watch
+	cancel       context.CancelCauseFunc
+	foreign      bool // the answer of another host
+}
+
+func (b *received) Read(p []byte) (int, error) {
+	b.watch.waiting(false)
+	n, err := b.ReadCloser.Read(p)
+	b.watch.stop()
+	if n > 0 {
+		b.remote.counters.bytes(n, 0)
+		if paced := b.remote.bandwidth.take(b.ctx, n); paced != nil && err == nil {
+			err = paced
+		}
+	}
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(b.watched); errors.Is(cause, errStalled) {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+// Close may be called while a Read is blocked, and ends it.
+func (b *received) Close() error {
+	b.cancel(nil)
+	b.watch.stop()
+	return b.ReadCloser.Close()
+}
+
+var errStalled = errors.New("no progress")
+
+// watch ends a request that makes no progress. There is no total timeout, since
+// a large blob may take hours; it is the wire that is watched, so this runs on
+// the machine's own time.
+type watch struct {
+	timer              *time.Timer
+	idle, answer, fire time.Duration
+	cancel             context.CancelCauseFunc
+}
+
+func newWatch(c *Client, bulk bool, cancel context.CancelCauseFunc) *watch {
+	w := &watch{idle: c.idle, answer: c.answer, cancel: cancel}
+	if bulk {
+		w.answer = c.commit
+	}
+	w.timer = time.AfterFunc(time.Hour, func() { cancel(fmt.Errorf("%w for %s", errStalled, w.idle)) })
+	w.timer.Stop()
+	return w
+}
+
+// waiting starts the clock: for the headers of an answer when all is sent, for
+// the next bytes otherwise.
+func (w *watch) waiting(allSent bool) {
+	if allSent {
+		w.timer.Reset(w.answer)
+		return
+	}
+	w.timer.Reset(w.idle)
+}
+
+func (w *watch) stop() { w.timer.Stop() }
+
+// unwanted makes an error of an answer that is none, and notes a pause that it
+// asks for.
+func (r *remote) unwanted(c *call, resp *http.Response) error {
+	now := r.client.clock.Now()
+	e := &providers.Error{Class: classOfStatus(resp.StatusCode), Op: c.op, On: c.on}
+	if e.Class.Retryable() {
+		e.After = retryAfter(resp.Header, now)
+		r.health.pause(now.Add(e.After))
+	}
+	if e.Class == providers.Throttled {
+		r.counters.throttle()
+	}
+	a := readRefusal(resp, r.auth.redact)
+	e.Err = a
+	switch {
+	case isRedirect(resp.StatusCode):
+		e.Err = fmt.Errorf("HTTP %d where an answer was expected", resp.StatusCode)
+	case e.Class == providers.Denied:
+		e.Hint = r.auth.missing(c.scopes)
+	case slices.Contains(a.codes, "TOOMANYREQUESTS") && e.Class == providers.Invalid:
+		e.Class = providers.Throttled
+	}
+	return e
+}
+
+// failure gives a failure its class, op and address, unless it has them.
+func (r *remote) failure(ctx context.Context, c *call, err error) error {
+	var e *providers.Error
+	if errors.As(err, &e) {
+		if e.Op == "" {
+			named := *e
+			named.Op, named.On = c.op, c.on
+			return &named
+		}
+		return err
+	}
+	wrapped := &providers.Error{Class: providers.Transient, Op: c.op, On: c.on, Err: err}
+	var (
+		unknown  *tls.CertificateVerificationError
+		record   tls.RecordHeaderError
+		resolve  *net.DNSError
+		declined *refusal
+	)
+	switch {
+	case ctx.Err() != nil:
+		wrapped.Class = providers.Canceled
+	case errors.As(err, &declined):
+		wrapped.Class = providers.Invalid
+	case errors.Is(err, errMore):
+		wrapped.Class = providers.Invalid
+	case errors.As(err, &unknown):
+		wrapped.Class = providers.Invalid
+		wrapped.Hint = "If the certificate is right, name its authority with ca_file in the registry block of " + r.settings.Host + "."
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		wrapped.Class = providers.Invalid
+		wrapped.Hint = "If " + r.settings.Host + " really speaks plain HTTP, say plain_http = true in its registry block."
+	case errors.As(err, &resolve) && resolve.IsNotFound:
+		wrapped.Hint = "Check the spelling of the host, and the name server."
+	}
+	wrapped.Err = errors.New(providers.Printable(err.Error(), 600))
+	if wrapped.Class == providers.Canceled || errors.As(err, &declined) {
+		wrapped.Err = err
+	}
+	return wrapped
+}
+
+// isConnectFailure reports whether a connection could not be made at all, which
+// is what counts against the health of a host.
+func isConnectFailure(err error) bool {
+	var op *net.OpError
+	var declined *refusal
+	if errors.As(err, &declined) {
+		return false
+	}
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// invalid is an answer that breaks the protocol: trying again can not help.
+func invalid(format string, args ...any) error {
+	return &providers.Error{Class: providers.Invalid, Err: fmt.Errorf(format, args...)}
+}
