@@ -298,8 +298,12 @@ func (g *registry) storeManifest(name string, d providers.Digest, mediaType stri
 		}
 		record.Subject = subject
 	}
-	if err := g.store.Write(contentKey(d), raw); err != nil {
+	if there, err := has(g.store, contentKey(d)); err != nil {
 		return "", err
+	} else if !there {
+		if err := g.store.Write(contentKey(d), raw); err != nil {
+			return "", err
+		}
 	}
 	if record.Subject != "" {
 		entry := descriptor{MediaType: mediaType, Digest: string(d), Size: record.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations}
