@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"freightliner/config"
+)
+
+// starter is the first configuration of a newcomer: valid as it stands, with
+// nothing in force until a comment sign is taken away.
+const starter = `# What freightliner keeps in which registry. The usual way is:
+#
+#   freightliner plan     shows what would be done
+#   freightliner apply    does it, after asking
+#
+# The state file beside this one belongs into git.
+
+freightliner {
+  required_version = ">= 0.1.0"
+}
+
+# A registry that needs more than its host name. Credentials come from
+# "docker login" (or "podman login") unless an auth block says otherwise.
+#
+# registry "prod" {
+#   host = "registry.example.com"
+# }
+
+# A tree keeps a whole tree of repositories in step.
+#
+# tree "platform" {
+#   source      = "ghcr.io/acme"
+#   destination = "registry.example.com/mirror/acme"
+#
+#   repositories {
+#     include = ["**"]
+#     exclude = ["**/sandbox-*"]
+#   }
+#   tags {
+#     include = ["v*", "latest"]
+#     newest  = 10
+#   }
+# }
+
+# An image keeps one tag in step.
+#
+# image "nginx" {
+#   source      = "docker.io/library/nginx:1.27"
+#   destination = "registry.example.com/mirror/nginx:1.27"
+# }
+`
+
+func (p *program) initCommand() *cobra.Command {
+	var state string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Prepare a directory: starter file, .gitattributes, .gitignore",
+		Long: `Prepares a directory: a commented starter configuration if there is none, and the
+lines that git needs to keep the state file whole and plans out. What exists is
+never overwritten; missing lines are appended.`,
+		Args: atMost(0),
+		RunE: func(*cobra.Command, []string) error { return p.initialise(state) },
+	}
+	cmd.Flags().StringVar(&state, "state", config.DefaultState, "the state file is `FILE`")
+	return cmd
+}
+
+func (p *program) initialise(state string) error {
+	root, err := os.OpenRoot(".")
+	if err != nil {
+		return fmt.Errorf("open the directory: %w", err)
+	}
+	defer root.Close()
+	if err := p.starterFile(root); err != nil {
+		return err
+	}
+	if filepath.IsLocal(state) {
+		// -text: the state is checksummed to the byte, so git must not touch its line ends.
+		pattern := "/" + path.Clean(filepath.ToSlash(state))
+		err := p.appendLines(root, ".gitattributes", "# freightliner's state is checksummed: no line-end conversion", pattern+" -text")
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.appendLines(root, ".gitignore", "# freightliner's lock and saved plans", ".freightliner/", "*.flplan"); err != nil {
+		return err
+	}
+	fmt.Fprint(p.stdout, "\nFreightliner is ready. Describe what you want in freightliner.hcl, then run:\n    freightliner plan\n")
+	return nil
+}
+
+func (p *program) starterFile(root *os.Root) error {
+	for _, pattern := range []string{"*.hcl", "*.hcl.json"} {
+		found, _ := fs.Glob(root.FS(), pattern)
+		for _, name := range found {
+			if !strings.HasPrefix(name, ".") {
+				fmt.Fprintf(p.stdout, "Kept %s: there is a configuration already.\n", clean(name))
+				return nil
+			}
+		}
+	}
+	err := writeFile("freightliner.hcl", public, true, func(w io.Writer) error {
+		_, err := io.WriteString(w, starter)
+		return err
+	})
+	if err == nil {
+		fmt.Fprintln(p.stdout, "Wrote freightliner.hcl.")
+	}
+	return err
+}
+
+// appendLines adds the lines that name lacks, below a comment of their own.
+func (p *program) appendLines(root *os.Root, name, comment string, lines ...string) error {
+	old, err := root.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read %s: %w", name, pathless(err, name))
+	}
+	have := map[string]bool{}
+	for line := range strings.Lines(string(old)) {
+		have[strings.TrimSpace(line)] = true
+	}
+	var missing []string
+	for _, line := range lines {
+		if !have[line] {
+			missing = append(missing, line)
+		}
+	}
+	if len(missing) == 0 {
+		fmt.Fprintf(p.stdout, "Kept %s: nothing is missing.\n", name)
+		return nil
+	}
+	text := bytes.Clone(old)
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
+	}
+	text = append(text, comment+"\n"+strings.Join(missing, "\n")+"\n"...)
+	err = writeFile(name, public, true, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	verb := "Wrote"
+	if len(old) > 0 {
+		verb = "Added to"
+	}
+	fmt.Fprintf(p.stdout, "%s %s: %s.\n", verb, name, list(missing))
+	return nil
+}
