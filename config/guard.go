@@ -202,21 +202,18 @@ func (n *nesting) endLine() {
 
 // directive counts %{if} and %{for} that are open, which nest without brackets.
 func (n *nesting) directive(rest hclsyntax.Tokens) {
-	for _, token := range rest {
-		if token.Type != hclsyntax.TokenIdent {
-			return
-		}
-		switch string(token.Bytes) {
-		case "if", "for":
-			n.top().directives++
-			n.directives++
-		case "endif", "endfor":
-			if n.top().directives > 0 {
-				n.top().directives--
-				n.directives--
-			}
-		}
+	if len(rest) == 0 || rest[0].Type != hclsyntax.TokenIdent {
 		return
+	}
+	switch string(rest[0].Bytes) {
+	case "if", "for":
+		n.top().directives++
+		n.directives++
+	case "endif", "endfor":
+		if n.top().directives > 0 {
+			n.top().directives--
+			n.directives--
+		}
 	}
 }
 

@@ -262,7 +262,8 @@ func (l *loader) admit(guard func() (int, *tooBig)) bool {
 func (l *loader) sortBlocks(bodies []hcl.Body) map[string]hcl.Blocks {
 	blocks := map[string]hcl.Blocks{}
 	for _, body := range bodies {
-		for _, block := range l.content(schema, body).Blocks {
+		content, _ := l.content(schema, body)
+		for _, block := range content.Blocks {
 			blocks[block.Type] = append(blocks[block.Type], block)
 		}
 	}
@@ -270,12 +271,14 @@ func (l *loader) sortBlocks(bodies []hcl.Body) map[string]hcl.Blocks {
 }
 
 // content matches a body against the schema and reports what is not expected.
-func (l *loader) content(b *blockType, body hcl.Body) *hcl.BodyContent {
+// The second result holds the names that were most likely meant.
+func (l *loader) content(b *blockType, body hcl.Body) (*hcl.BodyContent, []string) {
 	content, diags := body.Content(b.body())
+	var meant []string
 	for _, diag := range diags {
-		l.found.unexpected(b, diag)
+		meant = append(meant, l.found.unexpected(b, diag))
 	}
-	return content
+	return content, meant
 }
 
 // checkVersion checks required_version before anything else, since a

@@ -169,6 +169,12 @@ func (l *loader) context(expr hclsyntax.Expression, each map[string]cty.Value) (
 		}
 		v, ok := l.lookup(root, name, each, traversal.SourceRange())
 		good = good && ok
+		if ok && root == "registry" && len(traversal) > 2 {
+			if step, is := traversal[2].(hcl.TraverseAttr); is && step.Name != "host" {
+				l.found.errorAt(traversal.SourceRange(), fmt.Sprintf("a registry has no %s", step.Name), "Only its host can be referred to.", fmt.Sprintf("did you mean `registry.%s.host`?", name))
+				good = false
+			}
+		}
 		roots[root][name] = v
 	}
 	ctx := &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: l.functions}

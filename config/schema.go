@@ -203,6 +203,10 @@ func (b *blockType) block(name string) *blockType {
 	return nil
 }
 
+func (b *blockType) takes(name string) bool {
+	return slices.ContainsFunc(b.args, func(a argument) bool { return a.name == name })
+}
+
 func (b *blockType) required(name string) bool {
 	return slices.ContainsFunc(b.args, func(a argument) bool { return a.name == name && a.required })
 }

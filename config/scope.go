@@ -34,21 +34,21 @@ type scope struct {
 }
 
 func (l *loader) scope(kind *blockType, block *hcl.Block, each map[string]cty.Value) *scope {
-	content := l.content(kind, block.Body)
+	content, meant := l.content(kind, block.Body)
 	s := &scope{
 		l: l, kind: kind, content: content, at: block.DefRange, each: each,
 		compiled: map[string]hclsyntax.Expression{}, inners: map[string]*scope{},
 	}
 	if !l.broken[s.at.Filename] {
-		s.checkRequired()
+		s.checkRequired(meant)
 	}
 	s.readInner()
 	return s
 }
 
-func (s *scope) checkRequired() {
+func (s *scope) checkRequired(meant []string) {
 	for _, a := range s.kind.args {
-		if a.required && s.content.Attributes[a.name] == nil {
+		if a.required && !s.has(a.name) && !slices.Contains(meant, a.name) {
 			s.l.found.errorAt(s.at, "missing argument "+a.name, fmt.Sprintf("A %s block needs %s.", s.kind.name, a.name), "")
 		}
 	}

@@ -83,15 +83,16 @@ var quotedName = regexp.MustCompile(`^(?:An argument named|Blocks of type|No arg
 
 // unexpected records a diagnostic about a body that does not fit its schema,
 // with our own suggestion: hcl's are only about the same sort of thing, and
-// people also write arguments as blocks.
-func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) {
+// people also write arguments as blocks. The result is the name that was most
+// likely meant, so that it is not reported as missing too.
+func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) (meant string) {
 	if len(f.list) >= maxDiagnostics {
-		return
+		return ""
 	}
 	match := quotedName.FindStringSubmatch(diag.Detail)
 	if match == nil {
 		f.parser(diag, diag.Detail)
-		return
+		return ""
 	}
 	name := match[1]
 	where := "at the top of a file"
@@ -108,7 +109,7 @@ func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) {
 	}
 	for _, outer := range schema.blocks {
 		for _, inner := range append(outer.blocks, outer) {
-			if outer == b && inner != b && slicesContains(inner, name) {
+			if outer == b && inner != b && inner.takes(name) {
 				hint = "it belongs in " + inner.name + " { … }"
 			}
 		}
@@ -118,15 +119,7 @@ func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) {
 		kind = "block"
 	}
 	f.errorAt(at, "unknown "+kind+" "+name+" "+where, "", hint)
-}
-
-func slicesContains(b *blockType, name string) bool {
-	for _, a := range b.args {
-		if a.name == name {
-			return true
-		}
-	}
-	return false
+	return suggest(name, b.names())
 }
 
 // hclLiteral evaluates an expression that may not refer to anything. The second
