@@ -12,7 +12,7 @@ type Plan struct {
 	State   providers.Digest // id of the state it was made against; empty when there was none
 	Destroy bool             // made by destroy: everything recorded goes
 
-	Registries []Registry // touched by the plan, sorted by host
+	Registries []Registry // all that are configured or touched, sorted by host and path
 	Blocks     []Block    // sorted by address
 	Actions    []Action   // sorted so that every action comes after those it needs
 	Problems   []Problem  // what could not be observed, or is held back; the rest is planned without it
@@ -26,8 +26,9 @@ type Plan struct {
 // anything secret. A registry with an auth block is looked up in the
 // configuration again when the plan is applied.
 type Registry struct {
-	Config config.Registry // Auth is nil in a plan
-	Auth   bool            // an auth block exists
+	Config  config.Registry // Auth is nil in a plan
+	Auth    bool            // an auth block exists
+	Touched bool            // an action reads from or writes to the host
 }
 
 // Block is one tree or image block, or one instance of it.
@@ -98,8 +99,9 @@ type Action struct {
 	Fresh     bool       // the destination repository did not exist
 	Referrers []Referrer // kind referrers: what is copied, pinned
 
-	Bytes   int64 // blob bytes to move; a blob counts once per destination registry, at its first action
-	Present int64 // blob bytes that are at the destination already, or come by mount
+	Bytes    int64 // blob bytes to move; a blob counts once per destination registry, at its first action
+	Present  int64 // blob bytes that are at the destination already, or come by mount
+	Requests int   // estimated, in both directions
 
 	Needs []int // indices of earlier actions that must have succeeded
 }

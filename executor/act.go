@@ -1,0 +1,251 @@
+package executor
+
+import (
+	"fmt"
+
+	"freightliner/planner"
+	"freightliner/providers"
+	"freightliner/providers/registry"
+	"freightliner/statefile"
+)
+
+// try performs one action once: precondition, effect, record.
+func (w *walk) try(i int) result {
+	a := &w.plan.Actions[i]
+	w.emit(Event{Type: Started, Action: i, Attempt: w.attempt(i)})
+	if w.plan.Saved && w.recorded(i) {
+		return result{already: true} // an earlier apply of the same plan did it
+	}
+	switch {
+	case a.Kind == statefile.KindTree:
+		return w.block(i)
+	case a.Verb == planner.Forget:
+		return w.record(i, result{})
+	case a.Verb == planner.Delete:
+		return w.delete(i)
+	case a.Kind == statefile.KindReferrers:
+		return w.referrers(i)
+	case a.Verb == planner.Adopt:
+		return w.adopt(i)
+	}
+	return w.copy(i)
+}
+
+func (w *walk) attempt(i int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.attempts[i]
+}
+
+// recorded reports whether the state says already what this action would make
+// it say. For a delete that is an absent record.
+func (w *walk) recorded(i int) bool {
+	want := w.plan.Change(i)
+	have, found := w.run.State.Lookup(want.Address)
+	if want.Removed {
+		return !found
+	}
+	return found && have == want.Record
+}
+
+// record writes what is true now. It runs after the effect is confirmed, so a
+// crash in between repeats work and never invents a record.
+func (w *walk) record(i int, r result) result {
+	return w.journal(r, w.plan.Change(i))
+}
+
+func (w *walk) journal(r result, changes ...statefile.Change) result {
+	err := w.run.Journal.Done(changes...)
+	if err == nil {
+		return r
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.journalFailed(err)
+	r.err = err
+	return r
+}
+
+// block records a block's rules. When the block goes to another destination,
+// the records below it speak of the old one: they are dropped first, in the
+// same batch, so that no cut of the journal leaves a record that names a place
+// where we put nothing.
+func (w *walk) block(i int) result {
+	a := &w.plan.Actions[i]
+	var changes []statefile.Change
+	next := w.plan.Change(i)
+	prior, found := w.run.State.Lookup(a.Address)
+	if found && !next.Removed && prior.Destination != next.Record.Destination {
+		for record := range w.run.State.Under(a.Address + "/") {
+			changes = append(changes, statefile.Remove(record.Address))
+		}
+	}
+	return w.journal(result{}, append(changes, next)...)
+}
+
+// copy brings one tag to its pinned content.
+//
+// Why it overwrites nothing unseen: where the destination tag had content, or
+// time has passed since the plan, it is read again just before, and anything
+// but the planned or the wanted digest makes the action stale. Registries offer
+// no conditional write of a tag, so the moment between this look and the write
+// remains; docs/design.md says so.
+func (w *walk) copy(i int) result {
+	a := &w.plan.Actions[i]
+	r := result{}
+	if w.plan.Saved || a.Observed != "" {
+		current, err := w.current(a)
+		switch {
+		case err != nil:
+			return result{err: err}
+		case current == a.Want:
+			return w.record(i, result{already: true})
+		case current != a.Observed:
+			return stale(a, current)
+		}
+	}
+	if w.plan.Saved && a.FromTag != "" {
+		r.note = w.sourceMoved(a)
+	}
+	if err := w.transfer(i, a); err != nil {
+		if w.pinGone(a, err) {
+			return result{stale: true, err: &providers.Error{
+				Class: providers.Conflict, Op: "copy " + a.From.At(a.Pin) + " to", On: a.To.Tag(a.ToTag), Err: err,
+				Hint: "The planned content is gone at the source. Make a new plan.",
+			}}
+		}
+		return result{err: err}
+	}
+	return w.record(i, r)
+}
+
+// pinGone reports whether the copy failed because the source no longer has the
+// planned content, rather than because the destination lacks something.
+func (w *walk) pinGone(a *planner.Action, err error) bool {
+	if providers.ClassOf(err) != providers.NotFound {
+		return false
+	}
+	_, err = w.run.Client.Head(w.ctx, a.From, string(a.Pin))
+	return providers.ClassOf(err) == providers.NotFound
+}
+
+func (w *walk) transfer(i int, a *planner.Action) error {
+	job := registry.Job{
+		From: a.From, To: a.To, Root: a.Pin, Want: a.Want, Select: w.plan.Blocks[a.Block].Copy.Platforms,
+		Tags: []string{a.ToTag}, Fresh: a.Fresh && !w.plan.Saved, Progress: w.progress(i),
+	}
+	if a.Verb == planner.Retag {
+		within := job
+		within.From, within.Root, within.Select = a.To, a.Want, nil
+		_, err := w.copier.Copy(w.ctx, within)
+		if providers.ClassOf(err) != providers.NotFound {
+			return err
+		}
+		// The other tag's content went away since the plan: copy it after all.
+	}
+	_, err := w.copier.Copy(w.ctx, job)
+	return err
+}
+
+func (w *walk) progress(i int) func(registry.Progress) {
+	return func(p registry.Progress) {
+		w.mu.Lock()
+		w.summary.Bytes += p.Bytes
+		w.summary.Present += p.Mounted + p.Skipped
+		w.mu.Unlock()
+		w.emit(Event{Type: Moved, Action: i, Bytes: p.Bytes, Present: p.Mounted + p.Skipped})
+	}
+}
+
+// current is the digest of the destination tag; empty when there is none.
+func (w *walk) current(a *planner.Action) (providers.Digest, error) {
+	d, err := w.run.Client.Head(w.ctx, a.To, a.ToTag)
+	if providers.ClassOf(err) == providers.NotFound {
+		return "", nil
+	}
+	return d.Digest, err
+}
+
+// sourceMoved says so when the source tag is no longer what was planned. The
+// copy goes ahead: what was reviewed is what is applied.
+func (w *walk) sourceMoved(a *planner.Action) string {
+	d, err := w.run.Client.Head(w.ctx, a.From, a.FromTag)
+	switch {
+	case providers.ClassOf(err) == providers.NotFound:
+		return fmt.Sprintf("%s is gone at the source; copied the planned %s", a.From.Tag(a.FromTag), a.Pin.Short())
+	case err != nil || d.Digest == a.Pin:
+		return ""
+	}
+	return fmt.Sprintf("%s moved to %s since the plan; copied the planned %s", a.From.Tag(a.FromTag), d.Digest.Short(), a.Pin.Short())
+}
+
+func stale(a *planner.Action, current providers.Digest) result {
+	found := "nothing"
+	if current != "" {
+		found = current.Short()
+	}
+	expected := "nothing"
+	if a.Observed != "" {
+		expected = a.Observed.Short()
+	}
+	return result{stale: true, err: &providers.Error{
+		Class: providers.Conflict, Op: string(a.Verb), On: a.To.Tag(a.ToTag),
+		Err:  fmt.Errorf("the plan saw %s at the destination, now there is %s", expected, found),
+		Hint: "Somebody changed it after the plan was made. Make a new plan.",
+	}}
+}
+
+// adopt records content that is there already.
+func (w *walk) adopt(i int) result {
+	a := &w.plan.Actions[i]
+	if w.plan.Saved {
+		current, err := w.current(a)
+		if err != nil {
+			return result{err: err}
+		}
+		if current != a.Want {
+			return stale(a, current)
+		}
+	}
+	return w.record(i, result{already: true})
+}
+
+// delete removes one tag.
+//
+// Why it cannot delete what is not ours: the planner found the tag recorded in
+// the state with exactly the digest that the destination had, and that is
+// checked once more here, always. A tag that has other content now is left
+// alone. Only the tag is deleted, never a manifest by digest, so that other
+// tags on the same content keep it.
+func (w *walk) delete(i int) result {
+	a := &w.plan.Actions[i]
+	current, err := w.current(a)
+	switch {
+	case err != nil:
+		return result{err: err}
+	case current == "":
+		return w.record(i, result{already: true})
+	case current != a.Prior || a.Prior == "":
+		return stale(a, current)
+	}
+	if err := w.run.Client.Delete(w.ctx, a.To, a.ToTag); err != nil && providers.ClassOf(err) != providers.NotFound {
+		return result{err: err}
+	}
+	return w.record(i, result{})
+}
+
+// referrers copies what refers to a subject, after the subject.
+func (w *walk) referrers(i int) result {
+	a := &w.plan.Actions[i]
+	if a.Verb == planner.Adopt {
+		return w.record(i, result{already: true})
+	}
+	job := registry.ReferrersJob{From: a.From, To: a.To, Progress: w.progress(i), Fresh: a.Fresh && !w.plan.Saved}
+	for _, r := range a.Referrers {
+		job.Pinned = append(job.Pinned, registry.Referrer{Descriptor: providers.Descriptor{Digest: r.Digest}, Subject: r.Subject, Tag: r.Tag})
+	}
+	if _, err := w.copier.CopyReferrers(w.ctx, job); err != nil {
+		return result{err: err}
+	}
+	return w.record(i, result{})
+}

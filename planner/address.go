@@ -1,0 +1,122 @@
+package planner
+
+import (
+	"regexp"
+	"strings"
+
+	"freightliner/providers"
+)
+
+// Addresses (see statefile.Record) are built here and nowhere else.
+
+func repoAddress(block, rel string) string                    { return block + "/" + rel }
+func tagAddress(block, rel, tag string) string                { return block + "/" + rel + ":" + tag }
+func subjectAddress(parent string, d providers.Digest) string { return parent + "@" + string(d) }
+
+// BlockOf is the address of the block that address belongs to:
+// `tree.p["eu"]` for `tree.p["eu"]/api:1`.
+func BlockOf(address string) string {
+	end := strings.IndexByte(address, '.') + 1
+	for end < len(address) && !strings.ContainsRune(`[/:@`, rune(address[end])) {
+		end++
+	}
+	if !strings.HasPrefix(address[end:], `["`) {
+		return address[:end]
+	}
+	for i := end + 2; i < len(address); i++ {
+		switch address[i] {
+		case '\\':
+			i++
+		case '"':
+			if i+1 < len(address) && address[i+1] == ']' {
+				return address[:i+2]
+			}
+		}
+	}
+	return address[:end]
+}
+
+// splitTag takes the path below the block and the tag out of a tag's address.
+// A tag has no slash and no colon, so the last colon is the one.
+func splitTag(block, address string) (rel, tag string) {
+	rest := strings.TrimPrefix(address[len(block):], "/")
+	i := strings.LastIndexByte(rest, ':')
+	if i < 0 {
+		return rest, ""
+	}
+	return rest[:i], rest[i+1:]
+}
+
+// filter decides by -target and -exclude which addresses take part.
+type filter struct{ targets, exclude []*regexp.Regexp }
+
+func newFilter(targets, exclude []string) filter {
+	return filter{compileGlobs(targets), compileGlobs(exclude)}
+}
+
+func compileGlobs(globs []string) []*regexp.Regexp {
+	out := make([]*regexp.Regexp, len(globs))
+	for i, glob := range globs {
+		out[i] = compileGlob(glob)
+	}
+	return out
+}
+
+// compileGlob reads an address glob: * stays within a path segment, ** crosses
+// segments, ? is one character; everything else, brackets included, is itself.
+// A glob that names a block, a path or a repository covers all below it, as a
+// module address does in Terraform.
+func compileGlob(glob string) *regexp.Regexp {
+	var b strings.Builder
+	b.WriteString(`^`)
+	for i := 0; i < len(glob); i++ {
+		switch {
+		case strings.HasPrefix(glob[i:], "**"):
+			b.WriteString(`.*`)
+			i++
+		case glob[i] == '*':
+			b.WriteString(`[^/]*`)
+		case glob[i] == '?':
+			b.WriteString(`[^/]`)
+		default:
+			b.WriteString(regexp.QuoteMeta(glob[i : i+1]))
+		}
+	}
+	b.WriteString(`($|[\[/:@])`)
+	return regexp.MustCompile(b.String())
+}
+
+// wants reports whether the thing at address takes part.
+func (f filter) wants(address string) bool {
+	if len(f.targets) > 0 && !matchAny(f.targets, address) {
+		return false
+	}
+	return !matchAny(f.exclude, address)
+}
+
+// all reports whether nothing is left out at all.
+func (f filter) all() bool { return len(f.targets) == 0 && len(f.exclude) == 0 }
+
+func matchAny(globs []*regexp.Regexp, address string) bool {
+	for _, glob := range globs {
+		if glob.MatchString(address) {
+			return true
+		}
+	}
+	return false
+}
+
+// repositoryOf reads "host/path" as the state records it.
+func repositoryOf(s string) providers.Repository {
+	host, path, _ := strings.Cut(s, "/")
+	return providers.Repository{Host: host, Path: path}
+}
+
+// splitReference reads "host/path:tag" as the state records it.
+func splitReference(s string) (providers.Repository, string) {
+	i := strings.LastIndexByte(s, ':')
+	if i < strings.LastIndexByte(s, '/') {
+		return repositoryOf(s), ""
+	}
+	return repositoryOf(s[:i]), s[i+1:]
+}

@@ -1,0 +1,550 @@
+package planner
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"freightliner/config"
+	"freightliner/providers"
+	"freightliner/providers/registry"
+	"freightliner/statefile"
+)
+
+// Widths of the fan-out. They bound goroutines, not requests: each registry's
+// own gate in the client does that.
+const (
+	repositoriesAtOnce = 32
+	tagsAtOnce         = 32
+)
+
+// observer looks at registries. Its methods run concurrently; what they share
+// is behind mu.
+type observer struct {
+	in     Input
+	filter filter
+	client *registry.Client
+
+	mu    sync.Mutex
+	world *world
+	seen  Observed
+	ready []chan struct{} // by unit: closed when what it will write is known
+
+	planned map[string]map[string]forecast // destination repository -> tag -> what a block will write
+	asked   map[blobAt]*question
+}
+
+// forecast is the content that an earlier block is going to put under a tag.
+type forecast struct {
+	digest providers.Digest
+	from   providers.Repository // where its bytes can be read already
+	gone   bool                 // the tag is going to be deleted
+}
+
+// question is one look for a blob, asked once and shared.
+type question struct{ done chan struct{} }
+
+// observe looks at the sources and destinations of all blocks once. Trees are
+// looked at side by side, except that a tree that reads where another writes
+// waits for that one. The only error is the context's: trouble with a registry
+// is kept in the world, at the place it concerns.
+func observe(ctx context.Context, in Input) (*world, error) {
+	o := &observer{
+		in: in, filter: newFilter(in.Targets, in.Exclude), client: in.Client,
+		world: &world{
+			trees: map[int]*treeWorld{}, image: map[int]*imageWorld{},
+			contents: map[providers.Digest]*content{}, blobs: map[providers.Digest]int64{}, present: map[blobAt]bool{},
+		},
+		planned: map[string]map[string]forecast{},
+		asked:   map[blobAt]*question{},
+	}
+	if !in.Destroy {
+		o.world.units, _ = units(in.Config)
+	}
+	o.ready = make([]chan struct{}, len(o.world.units))
+	for i := range o.ready {
+		o.ready[i] = make(chan struct{})
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range o.world.units {
+		group.Go(func() error { return o.unit(ctx, i) })
+	}
+	group.Go(func() error { return o.gone(ctx) })
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	o.report()
+	return o.world, nil
+}
+
+func (o *observer) unit(ctx context.Context, i int) error {
+	defer close(o.ready[i])
+	u := o.world.units[i]
+	for _, feeder := range u.feeders {
+		select {
+		case <-o.ready[feeder]:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if u.tree != nil {
+		w, err := o.tree(ctx, u)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.world.trees[i] = w
+		return err
+	}
+	w, err := o.image(ctx, u)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.world.image[i] = w
+	return err
+}
+
+func (o *observer) tree(ctx context.Context, u unit) (*treeWorld, error) {
+	t := u.tree
+	w := &treeWorld{}
+	if !o.touches(t.Address) {
+		return w, nil
+	}
+	rels, err := o.repositories(ctx, u, w)
+	if err != nil {
+		return w, err
+	}
+	selector, err := newTagSelector(t.Tags)
+	if err != nil {
+		w.err = &providers.Error{Class: providers.Invalid, Op: "read the tag filter of", On: t.Address, Err: err}
+		return w, nil
+	}
+	w.repos = make([]repoWorld, len(rels))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(repositoriesAtOnce)
+	for i, rel := range rels {
+		group.Go(func() error {
+			repo := &w.repos[i]
+			*repo = repoWorld{rel: rel}
+			return o.swallow(ctx, o.repository(ctx, u, selector, repo), &repo.err)
+		})
+	}
+	err = group.Wait()
+	o.foretellTree(u, w)
+	return w, err
+}
+
+// swallow keeps a registry's error where it belongs and lets only the end of
+// the context through.
+func (o *observer) swallow(ctx context.Context, err error, into *error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	*into = err
+	o.count(Observed{Failed: 1})
+	return nil
+}
+
+// touches reports whether anything of the block may take part.
+func (o *observer) touches(block string) bool {
+	if o.filter.all() || o.filter.wants(block) {
+		return true
+	}
+	if len(o.filter.targets) == 0 {
+		return false // excluded as a whole
+	}
+	for _, target := range o.in.Targets {
+		if compileGlob(firstSegment(target)).MatchString(block) {
+			return true
+		}
+	}
+	return false
+}
+
+// firstSegment is the part of an address glob that speaks of the block.
+func firstSegment(glob string) string {
+	block := BlockOf(glob)
+	if block == "" {
+		return glob
+	}
+	return block
+}
+
+// touchesRepository is touches for one repository of a tree.
+func (o *observer) touchesRepository(address string) bool {
+	if o.filter.all() || o.filter.wants(address) {
+		return true
+	}
+	for _, target := range o.in.Targets {
+		path := target
+		if i := strings.LastIndexAny(path, ":@"); i > strings.LastIndexByte(path, '/') {
+			path = path[:i]
+		}
+		if compileGlob(path).MatchString(address) || strings.Contains(path, "**") {
+			return true
+		}
+	}
+	return false
+}
+
+// repositories are the relative paths of a tree's repositories: those at the
+// source that the filter selects, and those that only the state knows.
+func (o *observer) repositories(ctx context.Context, u unit, w *treeWorld) ([]string, error) {
+	t := u.tree
+	found := map[string]bool{} // by relative path
+	if len(t.Repositories.Names) > 0 {
+		for _, name := range t.Repositories.Names {
+			found[name] = true
+		}
+		w.complete = true
+	} else if err := o.swallow(ctx, o.enumerate(ctx, u, found, w), &w.err); err != nil {
+		return nil, err
+	}
+	if w.err != nil {
+		return nil, nil
+	}
+	for record := range o.in.State.Under(t.Address + "/") {
+		if record.Kind == statefile.KindTag {
+			rel, _ := splitTag(t.Address, record.Address)
+			found[rel] = true
+		}
+	}
+	var rels []string
+	for rel := range found {
+		if o.touchesRepository(repoAddress(t.Address, rel)) {
+			rels = append(rels, rel)
+		}
+	}
+	slices.Sort(rels)
+	o.count(Observed{Repositories: len(rels)})
+	return rels, nil
+}
+
+func (o *observer) enumerate(ctx context.Context, u unit, found map[string]bool, w *treeWorld) error {
+	t := u.tree
+	any := false
+	for path, err := range o.client.Repositories(ctx, t.Source.Host, t.Source.Path) {
+		if err != nil {
+			return err
+		}
+		repo := providers.Repository{Host: t.Source.Host, Path: path}
+		if !repo.Under(t.Source) {
+			continue
+		}
+		any = true
+		if rel := repo.Rel(t.Source); selectsRepository(t.Repositories, rel) {
+			found[rel] = true
+		}
+	}
+	for _, repo := range o.forecastRepositories(t.Source) {
+		any = true
+		if rel := repo.Rel(t.Source); selectsRepository(t.Repositories, rel) {
+			found[rel] = true
+		}
+	}
+	w.complete, w.empty = true, !any
+	return nil
+}
+
+func (o *observer) repository(ctx context.Context, u unit, selector tagSelector, w *repoWorld) error {
+	t := u.tree
+	from, to := t.Source.Join(w.rel), t.Destination.Join(w.rel)
+	source, coming, err := o.sourceTags(ctx, u, from)
+	if err != nil {
+		return err
+	}
+	if source.Missing && slices.Contains(t.Repositories.Names, w.rel) {
+		return &providers.Error{
+			Class: providers.NotFound, Op: "list tags of", On: from.String(), Err: errors.New("the repository does not exist"),
+			Hint: "Take it out of names, or check the source and the rights of the credentials.",
+		}
+	}
+	w.listed, w.empty = true, len(source.Tags) == 0
+	destination, err := o.client.Tags(ctx, to)
+	if err != nil {
+		return err
+	}
+	w.fresh = destination.Missing
+
+	recorded := map[string]statefile.Record{}
+	for record := range o.in.State.Under(repoAddress(t.Address, w.rel) + ":") {
+		_, tag := splitTag(t.Address, record.Address)
+		recorded[tag] = record
+	}
+	picked := selector.pick(source.Tags)
+	for _, tag := range picked {
+		if o.filter.wants(tagAddress(t.Address, w.rel, tag)) {
+			w.tags = append(w.tags, tagWorld{tag: tag})
+		}
+	}
+	for tag := range recorded {
+		if _, selected := slices.BinarySearch(picked, tag); !selected && o.filter.wants(tagAddress(t.Address, w.rel, tag)) {
+			w.departed = append(w.departed, tagWorld{tag: tag})
+		}
+	}
+	slices.SortFunc(w.departed, func(a, b tagWorld) int { return strings.Compare(a.tag, b.tag) })
+
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(tagsAtOnce)
+	for i := range w.tags {
+		tag := &w.tags[i]
+		group.Go(func() error {
+			look := lookup{from: from, to: to, copy: t.Copy, source: &source, coming: coming, destination: &destination, record: recorded[tag.tag]}
+			return o.swallow(gctx, o.tag(gctx, look, tag), &tag.err)
+		})
+	}
+	for i := range w.departed {
+		tag := &w.departed[i]
+		if t.Prune != "managed" {
+			continue // it is left alone: no need to look
+		}
+		group.Go(func() error {
+			var err error
+			tag.dest, err = o.head(gctx, to, tag.tag, &destination)
+			return o.swallow(gctx, err, &tag.err)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return o.weighTags(ctx, lookup{from: from, to: to, copy: t.Copy, source: &source, destination: &destination}, w.fresh, w.tags)
+}
+
+// sourceTags lists a source repository as it will be when the blocks that feed
+// it are done.
+func (o *observer) sourceTags(ctx context.Context, u unit, from providers.Repository) (registry.TagList, map[string]forecast, error) {
+	list, err := o.client.Tags(ctx, from)
+	if err != nil || len(u.feeders) == 0 {
+		return list, nil, err
+	}
+	o.mu.Lock()
+	coming := o.planned[from.String()]
+	o.mu.Unlock()
+	if len(coming) == 0 {
+		return list, nil, nil
+	}
+	tags := slices.DeleteFunc(slices.Clone(list.Tags), func(tag string) bool { return coming[tag].gone })
+	for tag, f := range coming {
+		if !f.gone {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
+	list.Tags, list.Missing = slices.Compact(tags), false
+	return list, coming, nil
+}
+
+// lookup is what is needed to look at one tag.
+type lookup struct {
+	from, to            providers.Repository
+	copy                config.CopyOptions
+	source, destination *registry.TagList // nil: not listed
+	coming              map[string]forecast
+	record              statefile.Record
+}
+
+func (o *observer) tag(ctx context.Context, l lookup, w *tagWorld) error {
+	o.count(Observed{Tags: 1})
+	if f, ok := l.coming[w.tag]; ok {
+		w.source, w.feeder = f.digest, true
+	} else {
+		d, err := o.head(ctx, l.from, w.tag, l.source)
+		if err != nil {
+			return err
+		}
+		if d == "" {
+			return &providers.Error{Class: providers.NotFound, Op: "read manifest", On: l.from.Tag(w.tag), Err: errors.New("the tag is listed but does not exist")}
+		}
+		w.source = d
+	}
+	var err error
+	if w.dest, err = o.head(ctx, l.to, w.tag, l.destination); err != nil {
+		return err
+	}
+	w.want, err = o.want(ctx, l, w)
+	return err
+}
+
+// head is the digest of a tag, empty when it does not exist. A listing saves
+// the request where it has digests, or where it does not have the tag.
+func (o *observer) head(ctx context.Context, repo providers.Repository, tag string, list *registry.TagList) (providers.Digest, error) {
+	if list != nil {
+		if d, ok := list.Digests[tag]; ok {
+			return d, nil
+		}
+		if _, listed := slices.BinarySearch(list.Tags, tag); !listed {
+			return "", nil
+		}
+	}
+	descriptor, err := o.client.Head(ctx, repo, tag)
+	if providers.ClassOf(err) == providers.NotFound {
+		return "", nil
+	}
+	return descriptor.Digest, err
+}
+
+// want is the digest that the destination should have: the source's, unless
+// platforms are selected, which makes an index of its own. What the state
+// remembers of the same source and selection is used without reading the index.
+func (o *observer) want(ctx context.Context, l lookup, w *tagWorld) (providers.Digest, error) {
+	if len(l.copy.Platforms) == 0 {
+		return w.source, nil
+	}
+	if r := l.record; r.Selection == platforms(l.copy) && sourceOf(r) == w.source {
+		return r.Digest, nil
+	}
+	if w.feeder {
+		return "", &providers.Error{
+			Class: providers.Unsupported, Op: "select platforms of", On: l.from.Tag(w.tag), Err: errors.New("another block is going to write it"),
+			Hint: "Apply that block first (-target), then plan this one.",
+		}
+	}
+	index, err := o.client.Manifest(ctx, l.from, string(w.source))
+	if err != nil {
+		return "", err
+	}
+	selected, err := registry.Select(index, l.copy.Platforms)
+	if err != nil {
+		return "", &providers.Error{Class: providers.Invalid, Op: "select platforms of", On: l.from.Tag(w.tag), Err: err}
+	}
+	return selected.Digest, nil
+}
+
+// sourceOf is the source digest that a record stands for.
+func sourceOf(r statefile.Record) providers.Digest {
+	if r.Source != "" {
+		return r.Source
+	}
+	return r.Digest
+}
+
+func (o *observer) image(ctx context.Context, u unit) (*imageWorld, error) {
+	m := u.image
+	w := &imageWorld{tagWorld: tagWorld{tag: m.DestinationTag}}
+	if !o.filter.wants(m.Address) {
+		return w, nil
+	}
+	err := o.swallow(ctx, o.imageTag(ctx, u, w), &w.err)
+	if w.err == nil && w.want != "" {
+		o.foretell(m.Destination, m.DestinationTag, forecast{digest: w.want, from: m.Source})
+	}
+	return w, err
+}
+
+func (o *observer) imageTag(ctx context.Context, u unit, w *imageWorld) error {
+	m := u.image
+	o.count(Observed{Tags: 1})
+	record, _ := o.in.State.Lookup(m.Address)
+	l := lookup{from: m.Source, to: m.Destination, copy: m.Copy, record: record}
+	var err error
+	if w.source = m.SourceDigest; w.source == "" {
+		if w.source, w.feeder, err = o.imageSource(ctx, u); err != nil {
+			return err
+		}
+	}
+	if w.dest, err = o.head(ctx, m.Destination, m.DestinationTag, nil); err != nil {
+		return err
+	}
+	if w.want, err = o.want(ctx, l, &w.tagWorld); err != nil {
+		return err
+	}
+	if w.want != w.dest && w.dest == "" {
+		list, err := o.client.Tags(ctx, m.Destination)
+		if err != nil {
+			return err
+		}
+		w.fresh, l.destination = list.Missing, &list
+	}
+	one := []tagWorld{w.tagWorld}
+	err = o.weighTags(ctx, l, w.fresh, one)
+	w.tagWorld = one[0]
+	return err
+}
+
+func (o *observer) imageSource(ctx context.Context, u unit) (d providers.Digest, feeder bool, err error) {
+	m := u.image
+	if len(u.feeders) > 0 {
+		o.mu.Lock()
+		f, ok := o.planned[m.Source.String()][m.SourceTag]
+		o.mu.Unlock()
+		if ok && !f.gone {
+			return f.digest, true, nil
+		}
+	}
+	descriptor, err := o.client.Head(ctx, m.Source, m.SourceTag)
+	return descriptor.Digest, false, err
+}
+
+// foretell notes what a block will write, for the blocks that read it.
+func (o *observer) foretell(to providers.Repository, tag string, f forecast) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tags := o.planned[to.String()]
+	if tags == nil {
+		tags = map[string]forecast{}
+		o.planned[to.String()] = tags
+	}
+	tags[tag] = f
+}
+
+// foretellTree does so for a tree, and only where somebody reads it.
+func (o *observer) foretellTree(u unit, w *treeWorld) {
+	if !u.read {
+		return
+	}
+	for _, repo := range w.repos {
+		from, to := u.tree.Source.Join(repo.rel), u.tree.Destination.Join(repo.rel)
+		for _, tag := range repo.tags {
+			if tag.err == nil && tag.want != "" && !(u.tree.Copy.Overwrite == "never" && tag.dest != "") {
+				o.foretell(to, tag.tag, forecast{digest: tag.want, from: from})
+			}
+		}
+		for _, tag := range repo.departed {
+			if u.tree.Prune == "managed" {
+				o.foretell(to, tag.tag, forecast{gone: true})
+			}
+		}
+	}
+}
+
+// forecastRepositories are the repositories below prefix that earlier blocks
+// will write to.
+func (o *observer) forecastRepositories(prefix providers.Repository) []providers.Repository {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var out []providers.Repository
+	for name, tags := range o.planned {
+		host, path, _ := strings.Cut(name, "/")
+		repo := providers.Repository{Host: host, Path: path}
+		if repo.Under(prefix) && slices.ContainsFunc(values(tags), func(f forecast) bool { return !f.gone }) {
+			out = append(out, repo)
+		}
+	}
+	return out
+}
+
+func values(m map[string]forecast) []forecast {
+	out := make([]forecast, 0, len(m))
+	for _, f := range m {
+		out = append(out, f)
+	}
+	return out
+}
+
+func (o *observer) count(more Observed) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seen.Repositories += more.Repositories
+	o.seen.Tags += more.Tags
+	o.seen.Manifests += more.Manifests
+	o.seen.Failed += more.Failed
+	if o.in.Progress != nil {
+		o.in.Progress(o.seen)
+	}
+}
+
+func (o *observer) report() { o.count(Observed{}) }

@@ -1,0 +1,171 @@
+package planner
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"freightliner/config"
+	"freightliner/providers"
+	"freightliner/statefile"
+)
+
+// richPlan has every field of every line set somewhere.
+func richPlan() *Plan {
+	return &Plan{
+		State: D("f"),
+		Registries: []Registry{
+			{Config: config.Registry{Name: "prod", Host: "dst.example", Kind: "generic", PlainHTTP: true, TokenHosts: []string{"auth.example"}}, Auth: true, Touched: true},
+			{Config: config.Registry{Host: "src.example", Kind: "generic"}, Touched: true},
+		},
+		Blocks: []Block{
+			{Address: "image.nginx", Kind: statefile.KindImage, Source: "src.example/nginx:1", Destination: "dst.example/nginx:1", Copy: config.CopyOptions{Referrers: true, Overwrite: "always"}, Unchanged: 1},
+			{Address: "tree.p", Kind: statefile.KindTree, Source: "src.example/acme", Destination: "dst.example/m", OnRemove: "delete", Protect: true, Selection: "0123456789abcdef",
+				Copy: config.CopyOptions{Platforms: []providers.Platform{{OS: "linux", Architecture: "arm64"}}, Overwrite: "managed"}, After: []int{0}, Left: 2},
+		},
+		Actions: []Action{
+			{Address: "tree.p", Kind: statefile.KindTree, Verb: Create, Cause: ByConfig, Reason: "new in the configuration", Block: 1},
+			{Address: "tree.p/api:1", Kind: statefile.KindTag, Verb: Update, Cause: ByUpstream, Reason: "moved at the source", Block: 1,
+				From: repositoryOf("src.example/acme/api"), FromTag: "1", To: repositoryOf("dst.example/m/api"), ToTag: "1",
+				Pin: D("a"), Want: D("b"), Observed: D("c"), Prior: D("d"), Fresh: true, Bytes: 10, Present: 20, Requests: 3, Needs: []int{0}},
+			{Address: "tree.p/api@" + string(D("b")), Kind: statefile.KindReferrers, Verb: Create, Cause: ByUpstream, Reason: "goes with its image", Block: 1,
+				From: repositoryOf("src.example/acme/api"), To: repositoryOf("dst.example/m/api"), Pin: D("e"), Want: D("e"),
+				Referrers: []Referrer{{Digest: D("1"), Subject: D("b"), Tag: "sha256-x.sig"}}, Needs: []int{1}},
+		},
+		Problems: []Problem{{Address: "tree.p/web", Class: providers.Denied, Summary: "list tags: denied", Hint: "Log in.", Range: config.Range{File: "main.hcl", StartLine: 3}}},
+	}
+}
+
+func encoded(t testing.TB, p *Plan) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Encode(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestPlanFileRoundTrip(t *testing.T) {
+	p := richPlan()
+	got, err := Decode(bytes.NewReader(encoded(t, p)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Saved = true
+	if diff := cmp.Diff(p, got); diff != "" {
+		t.Errorf("plan (-written +read):\n%s", diff)
+	}
+	if got.ID() != p.ID() {
+		t.Errorf("the id changed from %s to %s", p.ID(), got.ID())
+	}
+	if !bytes.Equal(encoded(t, p), encoded(t, got)) {
+		t.Error("the bytes changed")
+	}
+}
+
+// TestPlanFileDamage flips every bit and cuts at every byte: never a plan.
+func TestPlanFileDamage(t *testing.T) {
+	good := encoded(t, richPlan())
+	for i := range good {
+		if _, err := Decode(bytes.NewReader(good[:i])); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut at byte %d: %v", i, err)
+		}
+		for bit := range 8 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1 << bit
+			got, err := Decode(bytes.NewReader(bad))
+			if err == nil && got.ID() != richPlan().ID() {
+				t.Fatalf("bit %d of byte %d flipped: read as another plan", bit, i)
+			}
+		}
+	}
+}
+
+// reseal compresses lines as a plan file without making them right.
+func reseal(t testing.TB, content string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(z, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func sealed(t testing.TB, content string) []byte {
+	return reseal(t, content+`{"end":"`+string(providers.SHA256([]byte(content)))+"\"}\n")
+}
+
+func TestHostilePlanFiles(t *testing.T) {
+	const head = `{"freightliner":"plan","v":1}` + "\n"
+	const block = `{"block":{"Address":"tree.p"}}` + "\n"
+	for _, c := range []struct {
+		name, content string
+		want          error
+	}{
+		{"another version", `{"freightliner":"plan","v":2}` + "\n", ErrVersion},
+		{"a state file", `{"freightliner":"state","v":1}` + "\n", ErrDamaged},
+		{"an unknown member", head + `{"surprise":1}` + "\n", ErrDamaged},
+		{"an empty line", head + "{}\n", ErrDamaged},
+		{"a block that is not there", head + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0}}` + "\n", ErrDamaged},
+		{"a need that comes later", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"needs":[0]}}` + "\n", ErrDamaged},
+		{"a digest that is a path", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"pin":"sha256:../../etc"}}` + "\n", ErrDamaged},
+		{"negative bytes", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"bytes":-1}}` + "\n", ErrDamaged},
+		{"a block after itself", head + `{"block":{"Address":"tree.p","After":[0]}}` + "\n", ErrDamaged},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := Decode(bytes.NewReader(sealed(t, c.content))); !errors.Is(err, c.want) {
+				t.Errorf("error: %v, want %v", err, c.want)
+			}
+		})
+	}
+	if _, err := Decode(bytes.NewReader(sealed(t, head))); err != nil {
+		t.Errorf("an empty plan is fine: %v", err)
+	}
+}
+
+func FuzzDecodePlan(f *testing.F) {
+	f.Add(encoded(f, richPlan()))
+	f.Add(encoded(f, &Plan{}))
+	f.Add([]byte("not zstd"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := Decode(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		again, err := Decode(bytes.NewReader(encoded(t, p)))
+		if err != nil || again.ID() != p.ID() {
+			t.Fatalf("a plan that can be read can not be written and read again: %v", err)
+		}
+	})
+}
+
+// FuzzDecodePlanContent gets past compression and checksum, so that the fuzzer
+// works on the lines.
+func FuzzDecodePlanContent(f *testing.F) {
+	var b bytes.Buffer
+	if err := richPlan().content(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.String())
+	f.Add(`{"freightliner":"plan","v":1}` + "\n")
+	f.Fuzz(func(t *testing.T, content string) {
+		p, err := Decode(bytes.NewReader(sealed(t, content)))
+		if err == nil {
+			p.Totals()
+			for i := range p.Actions {
+				p.Change(i)
+			}
+		}
+	})
+}

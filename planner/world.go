@@ -1,0 +1,87 @@
+package planner
+
+import (
+	"freightliner/providers"
+	"freightliner/statefile"
+)
+
+// world is what observing found. It is read-only once observe has returned.
+type world struct {
+	units []unit
+	trees map[int]*treeWorld  // by index into units
+	image map[int]*imageWorld // by index into units
+	gone  []goneWorld         // blocks that the configuration no longer has, sorted
+
+	contents map[providers.Digest]*content // of what has to be copied, by digest at the destination
+	blobs    map[providers.Digest]int64    // size of every blob named by contents
+	present  map[blobAt]bool               // blobs seen at a destination registry
+}
+
+// blobAt is a blob at one registry host.
+type blobAt struct {
+	host   string
+	digest providers.Digest
+}
+
+// content is what one image consists of.
+type content struct {
+	manifests int
+	blobs     []providers.Digest // each once
+	children  []providers.Digest // manifests below the root: subjects of their own referrers
+}
+
+type treeWorld struct {
+	repos    []repoWorld // sorted by rel
+	err      error       // the source could not be listed
+	complete bool        // the source's repositories were listed to the end
+	empty    bool        // the listing ended without a single repository
+}
+
+type repoWorld struct {
+	rel      string
+	err      error // the repository could not be observed
+	listed   bool  // the source's tags were listed to the end
+	empty    bool  // it has no tag at all
+	fresh    bool  // the destination repository does not exist
+	tags     []tagWorld
+	departed []tagWorld // recorded, no longer selected; only tag and dest are set
+}
+
+type tagWorld struct {
+	tag     string
+	source  providers.Digest // at the source
+	want    providers.Digest // what the destination should have
+	dest    providers.Digest // what it has; empty: absent
+	err     error
+	nearby  bool // want is in the destination repository under another tag
+	feeder  bool // source was taken from what an earlier block will write
+	subject []subjectWorld
+}
+
+// subjectWorld is a subject whose referrers have to be looked after.
+type subjectWorld struct {
+	digest    providers.Digest
+	referrers []Referrer // at the source, sorted by digest
+	present   bool       // the destination has them all
+}
+
+type imageWorld struct {
+	tagWorld
+	fresh bool
+}
+
+// goneWorld is a block that only the state still knows.
+type goneWorld struct {
+	address string
+	record  statefile.Record // of the block
+	found   bool             // the block has a record
+	members []goneMember     // everything recorded below it, sorted by address
+}
+
+type goneMember struct {
+	record statefile.Record
+	to     providers.Repository
+	tag    string
+	dest   providers.Digest // observed where a delete is considered
+	err    error
+}
