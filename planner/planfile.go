@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"freightliner/config"
 	"freightliner/providers"
 	"freightliner/statefile"
 )
@@ -50,11 +51,49 @@ type planHeader struct {
 }
 
 type planLine struct {
-	Registry *Registry        `json:"registry,omitempty"`
+	Registry *registryLine    `json:"registry,omitempty"`
 	Block    *Block           `json:"block,omitempty"`
 	Action   *actionLine      `json:"action,omitempty"`
 	Problem  *Problem         `json:"problem,omitempty"`
 	End      providers.Digest `json:"end,omitempty"`
+}
+
+// registryLine is a Registry. It has no room for an auth block, so that no
+// credential can ever reach a plan file.
+type registryLine struct {
+	Name               string   `json:"name,omitempty"`
+	Host               string   `json:"host"`
+	Path               string   `json:"path,omitempty"`
+	Kind               string   `json:"kind"`
+	PlainHTTP          bool     `json:"plain_http,omitempty"`
+	CAFile             string   `json:"ca_file,omitempty"`
+	ClientCert         string   `json:"client_cert,omitempty"`
+	ClientKey          string   `json:"client_key,omitempty"` // the path of the file
+	CreateRepositories bool     `json:"create_repositories,omitempty"`
+	Concurrency        int      `json:"concurrency,omitempty"`
+	RequestsPerSecond  float64  `json:"requests_per_second,omitempty"`
+	MaxBandwidth       int64    `json:"max_bandwidth,omitempty"`
+	TokenHosts         []string `json:"token_hosts,omitempty"`
+	UploadHosts        []string `json:"upload_hosts,omitempty"`
+	Auth               bool     `json:"auth,omitempty"`
+	Touched            bool     `json:"touched,omitempty"`
+}
+
+func (r *Registry) line() *registryLine {
+	c := r.Config
+	return &registryLine{
+		c.Name, c.Host, c.Path, c.Kind, c.PlainHTTP, c.CAFile, c.ClientCert, c.ClientKey, c.CreateRepositories,
+		c.Concurrency, c.RequestsPerSecond, c.MaxBandwidth, c.TokenHosts, c.UploadHosts, r.Auth, r.Touched,
+	}
+}
+
+func (l *registryLine) registry() Registry {
+	return Registry{Auth: l.Auth, Touched: l.Touched, Config: config.Registry{
+		Name: l.Name, Host: l.Host, Path: l.Path, Kind: l.Kind, PlainHTTP: l.PlainHTTP, CAFile: l.CAFile,
+		ClientCert: l.ClientCert, ClientKey: l.ClientKey, CreateRepositories: l.CreateRepositories,
+		Concurrency: l.Concurrency, RequestsPerSecond: l.RequestsPerSecond, MaxBandwidth: l.MaxBandwidth,
+		TokenHosts: l.TokenHosts, UploadHosts: l.UploadHosts,
+	}}
 }
 
 // actionLine is an Action with short names and without what is empty: a plan
@@ -125,7 +164,7 @@ func (p *Plan) content(w io.Writer) error {
 		return err
 	}
 	for i := range p.Registries {
-		if err := encoder.Encode(planLine{Registry: &p.Registries[i]}); err != nil {
+		if err := encoder.Encode(planLine{Registry: p.Registries[i].line()}); err != nil {
 			return err
 		}
 	}
@@ -249,7 +288,7 @@ func (d *decoder) line() (done bool, err error) {
 	case l.End != "":
 		return true, d.end(l.End)
 	case l.Registry != nil:
-		d.plan.Registries = append(d.plan.Registries, *l.Registry)
+		d.plan.Registries = append(d.plan.Registries, l.Registry.registry())
 	case l.Block != nil:
 		d.plan.Blocks = append(d.plan.Blocks, *l.Block)
 	case l.Action != nil:
