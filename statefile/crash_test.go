@@ -96,7 +96,7 @@ func TestCrashAnywhere(t *testing.T) {
 			cases := 0
 			d.After(func(op statefiletest.Op) {
 				least := int(floor.Load())
-				for crashed := range d.Crashes(48) {
+				for crashed := range d.Crashes(128) {
 					cases++
 					if what := survives(crashed, model[least:], start == nil && least == 0); what != "" {
 						// Not Fatal: this may be the journal's own goroutine.

@@ -103,12 +103,12 @@ func failed(op, path string, err error) error {
 		out.Class, out.Hint = d.class(), d.hint()
 	}
 	switch {
-	case errors.Is(err, ErrUnsafe):
-		out.Class = providers.Denied
-		out.Hint = "Replace it by a plain file that belongs to you; freightliner does not write through links or into other people's files."
 	case errors.Is(err, ErrReplaced):
 		out.Class = providers.Conflict
 		out.Hint = "Run 'freightliner state merge' on the two files, or apply again: what is already done is recognised."
+	case errors.Is(err, ErrUnsafe):
+		out.Class = providers.Denied
+		out.Hint = "Replace it by a plain file that belongs to you; freightliner does not write through links or into other people's files."
 	}
 	return out
 }
