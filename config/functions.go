@@ -495,7 +495,7 @@ func fileFunction(env *functionEnv) function.Function {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			name := path.Clean(args[0].AsString())
 			if !fs.ValidPath(name) || strings.ContainsAny(name, `\:`) {
-				return cty.NilVal, function.NewArgErrorf(0, "file reads only inside the configuration directory: the path must be relative, with / between its parts and without ..")
+				return cty.NilVal, function.NewArgErrorf(0, "file reads only inside the configuration directory: the path must be relative, with / between its parts, and may not lead upwards")
 			}
 			b, err := readFile(env.fsys, name)
 			if err != nil {

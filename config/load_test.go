@@ -53,6 +53,9 @@ func runCase(t *testing.T, file string) {
 	if again := outcome(Load(fsys, ".", vars, options)); again != got {
 		t.Errorf("a second Load differs (-first +second):\n%s", cmp.Diff(got, again))
 	}
+	if strings.Contains(got, "canary") {
+		t.Errorf("the value of a sensitive variable is shown:\n%s", got)
+	}
 	if *update {
 		archive.Files[want].Data = []byte(got)
 		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {

@@ -50,23 +50,15 @@ func (l *loader) registryHost(s *scope) (cty.Value, bool) {
 	if !ok {
 		return cty.DynamicVal, false
 	}
-	if _, err := parsePlace(hostText(text)); err != nil {
+	if first, _, _ := strings.Cut(text, "/"); !looksLikeHost(first) {
+		l.found.errorAt(at, "bad host", fmt.Sprintf("%q is no host: one has a dot or a port, or is localhost.", providers.Printable(first, 80)), "")
+		return cty.DynamicVal, false
+	}
+	if _, err := parsePlace(text); err != nil {
 		l.found.errorAt(at, "bad host", sentence(err.Error()), hintOf(err))
 		return cty.DynamicVal, false
 	}
 	return cty.ObjectVal(map[string]cty.Value{"host": cty.StringVal(strings.TrimSuffix(text, "/"))}), true
-}
-
-// hostText lets a registry name a bare host such as "registry" or "localhost".
-func hostText(s string) string {
-	if first, rest, slash := strings.Cut(s, "/"); !looksLikeHost(first) && !strings.Contains(s, "://") && first != "" {
-		first += ":443"
-		if slash {
-			return first + "/" + rest
-		}
-		return first
-	}
-	return s
 }
 
 func (l *loader) loadRegistries() {
@@ -116,7 +108,7 @@ func (l *loader) registry(name string, s *scope) (Registry, bool) {
 		s.oneOf("kind", Kinds, "")
 		return r, false
 	}
-	place, err := parsePlace(hostText(host.GetAttr("host").AsString()))
+	place, err := parsePlace(host.GetAttr("host").AsString())
 	if err != nil {
 		return r, false // reported by registryHost
 	}

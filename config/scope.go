@@ -187,6 +187,9 @@ func (s *scope) convert(v cty.Value, want cty.Type, wanted string, at hcl.Range,
 }
 
 func article(what string) string {
+	if what == "text" {
+		return what
+	}
 	if strings.ContainsRune("aeio", rune(what[0])) {
 		return "an " + what
 	}

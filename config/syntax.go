@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 
@@ -22,10 +23,9 @@ func (f *findings) syntax(file *hcl.File, diags hcl.Diagnostics) {
 }
 
 // hideDefault keeps the line of a syntax error from being shown when it could
-// hold the default of a variable: the parser may not have understood enough to
-// tell whether the variable is sensitive.
-var defaultLine = regexp.MustCompile(`\bdefault"?\s*[=:]`)
-
+// be part of a variable's default: the parser may not have understood enough to
+// tell whether the variable is sensitive. A line counts when a variable block
+// begins on or above it and no line that begins with a closing brace is between.
 func (f *findings) hideDefault(diag *hcl.Diagnostic) {
 	if diag.Subject == nil {
 		return
@@ -36,13 +36,15 @@ func (f *findings) hideDefault(diag *hcl.Diagnostic) {
 	if line < 1 || line > len(starts) {
 		return
 	}
-	text := src[starts[line-1]:]
+	above := src
 	if line < len(starts) {
-		text = src[starts[line-1]:starts[line]]
+		above = src[:starts[line]]
 	}
-	if len(text) > 4*maxExcerpt || defaultLine.Match(text) {
-		f.hidden = append(f.hidden, hcl.Range{Filename: diag.Subject.Filename, Start: diag.Subject.Start, End: diag.Subject.Start})
+	begin := bytes.LastIndex(above, []byte("variable"))
+	if begin < 0 || bytes.Contains(above[begin:], []byte("\n}")) && !strings.HasSuffix(diag.Subject.Filename, ".json") {
+		return
 	}
+	f.hidden = append(f.hidden, hcl.Range{Filename: diag.Subject.Filename, Start: diag.Subject.Start, End: diag.Subject.Start})
 }
 
 // parser records a diagnostic of hcl in our form, with a detail that the caller
@@ -52,7 +54,7 @@ func (f *findings) parser(diag *hcl.Diagnostic, detail string) {
 	if diag.Subject != nil {
 		at = *diag.Subject
 	}
-	detail, hint := splitSuggestion(detail)
+	detail, hint := splitSuggestion(strings.Join(strings.Fields(detail), " "))
 	f.add(Diagnostic{
 		Warning: diag.Severity == hcl.DiagWarning,
 		Summary: lowerFirst(diag.Summary),
