@@ -38,8 +38,8 @@ const BinariesVariable = "FREIGHTLINER_TEST_BIN"
 
 // Process is the real distribution registry, with a storage folder of its own.
 type Process struct {
-	Recorder *Recorder        // nil without [WithRecorder]
-	Faults   *Faults          // nil without [WithRecorder]
+	Recorder *Recorder        // nil without [WithRecorder] or [WithTokens]
+	Faults   *Faults          // as the Recorder
 	Tokens   *embedded.Tokens // nil without [WithTokens]
 	Dir      string           // its storage folder
 
@@ -80,7 +80,11 @@ func Distribution(t testing.TB, options ...Option) *Process {
 			"maintenance": map[string]any{"uploadpurging": map[string]any{"enabled": false}},
 		},
 	}
-	if auth := p.auth(t, s); auth != nil {
+	var front *front
+	if s.record || s.tokenLife > 0 {
+		front = p.front(t)
+	}
+	if auth := p.auth(t, s, front); auth != nil {
 		config["auth"] = auth
 	}
 	// The free port is chosen by binding and letting go; if somebody else takes
@@ -95,15 +99,16 @@ func Distribution(t testing.TB, options ...Option) *Process {
 		t.Fatalf("registrytest: start the distribution registry: %v", err)
 	}
 	p.host = address
-	if s.record {
-		p.front(t, address)
+	if front != nil {
+		p.host = front.host
+		front.open(address, p.Tokens)
 	}
 	introduce(t, p.host, peer{login: s.basic || s.tokenLife > 0})
 	return p
 }
 
 // auth is the registry's "auth" section; nil for an open registry.
-func (p *Process) auth(t testing.TB, s settings) map[string]any {
+func (p *Process) auth(t testing.TB, s settings, front *front) map[string]any {
 	t.Helper()
 	switch {
 	case s.basic:
@@ -112,12 +117,10 @@ func (p *Process) auth(t testing.TB, s settings) map[string]any {
 		return map[string]any{"htpasswd": map[string]any{"realm": "freightliner", "path": users}}
 	case s.tokenLife > 0:
 		p.Tokens = issuer(t, s)
-		server := httptest.NewServer(p.Tokens)
-		t.Cleanup(server.Close)
 		keys := filepath.Join(t.TempDir(), "keys.json")
 		writeFile(t, keys, p.Tokens.KeySet())
 		return map[string]any{"token": map[string]any{
-			"realm": server.URL + embedded.TokenPath, "service": p.Tokens.Service(), "issuer": p.Tokens.Issuer(), "jwks": keys,
+			"realm": "http://" + front.host + embedded.TokenPath, "service": p.Tokens.Service(), "issuer": p.Tokens.Issuer(), "jwks": keys,
 		}}
 	}
 	return nil
@@ -190,25 +193,54 @@ func answers(address string, exited <-chan struct{}) error {
 	}
 }
 
-// front puts a proxy before the process. It keeps the Host header, so that the
-// registry's Locations lead back through the proxy.
-func (p *Process) front(t testing.TB, address string) {
+// front is a proxy before the process: it records, makes faults, and serves the
+// token endpoint on the registry's own address, where clients that are careful
+// about other hosts expect it.
+type front struct {
+	host  string
+	ready chan struct{} // closed when next is there
+	next  http.Handler
+}
+
+// front starts the proxy, since its address belongs in the process's
+// configuration. Requests wait until it is opened.
+func (p *Process) front(t testing.TB) *front {
 	t.Helper()
 	p.Recorder, p.Faults = &Recorder{}, &Faults{}
+	f := &front{ready: make(chan struct{})}
+	server := httptest.NewUnstartedServer(p.Recorder.Wrap(p.Faults.Wrap(f)))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	f.host = server.Listener.Addr().String()
+	return f
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	<-f.ready
+	f.next.ServeHTTP(w, r)
+}
+
+// open lets requests through to the process. The Host header is kept, so that
+// the registry's Locations lead back through the proxy.
+func (f *front) open(address string, tokens *embedded.Tokens) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: address})
 			r.Out.Host = r.In.Host
 		},
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 64},
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
-	server := httptest.NewUnstartedServer(p.Recorder.Wrap(p.Faults.Wrap(proxy)))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.Start()
-	t.Cleanup(server.Close)
-	p.host = server.Listener.Addr().String()
+	f.next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if tokens != nil && r.URL.Path == embedded.TokenPath {
+			tokens.ServeHTTP(w, r)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})
+	close(f.ready)
 }
 
 // cleanEnvironment is ours without what would configure the registry, and

@@ -20,7 +20,7 @@ var starts = map[string]func(t *testing.T) string{
 }
 
 func TestFillInventoryVerify(t *testing.T) {
-	tree := Tree{Prefix: "acme/platform", Repositories: 5, Tags: 3, Indexes: true, Signed: true, SBOMs: true, LayerSize: 300}
+	tree := Tree{Prefix: "acme/platform", Repositories: 3, Tags: 2, Indexes: true, Signed: true, SBOMs: true, LayerSize: 300}
 	for name, start := range starts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -45,8 +45,8 @@ type Option func(*settings)
 func WithBasicAuth() Option { return func(s *settings) { s.basic = true } }
 
 // WithTokens asks for bearer tokens that live so long. The token server stands
-// on the registry's own address ([Start]) or beside it ([Distribution]) and
-// knows [CanaryUser], who may do all, and the users given.
+// on the registry's own address; for a [Distribution], this brings the proxy of
+// [WithRecorder]. It knows [CanaryUser], who may do all, and the users given.
 func WithTokens(life time.Duration, users ...embedded.User) Option {
 	return func(s *settings) { s.tokenLife, s.users = life, users }
 }
