@@ -105,8 +105,8 @@ func begin(ctx context.Context, lock *Lock, path string, run RunInfo, opts Optio
 
 func checkRun(run RunInfo) error {
 	for _, s := range [...]string{run.Run, run.By, run.Tool} {
-		if !utf8.ValidString(s) || len(s) > maxLine/16 {
-			return fmt.Errorf("run %s: its id and names must be UTF-8 of at most %d bytes", providers.Printable(run.Run, 80), maxLine/16)
+		if !utf8.ValidString(s) || len(s) > maxAddress {
+			return fmt.Errorf("run %s: its id and names must be UTF-8 of at most %d bytes", providers.Printable(run.Run, 80), maxAddress)
 		}
 	}
 	if run.Run == "" {

@@ -27,6 +27,9 @@ const (
 	// maxLine bounds a line in bytes, its line feed included: no address, path
 	// or selection is near it, and a reader may rely on it.
 	maxLine = 1 << 20
+	// maxAddress bounds an address, and the other names in a journal line, so
+	// that with every byte escaped they still fit a line.
+	maxAddress = 1 << 16
 	// maxFile bounds a state file: offsets are kept in 32 bits.
 	maxFile = 1<<32 - 1
 )

@@ -105,8 +105,8 @@ func checkAddress(address string) error {
 		return errors.New("a record without an address")
 	case !utf8.ValidString(address):
 		return fmt.Errorf("address %q is not UTF-8", address)
-	case len(address) > maxLine/16:
-		return fmt.Errorf("address %s: %d bytes, at most %d are allowed", providers.Printable(address, 80), len(address), maxLine/16)
+	case len(address) > maxAddress:
+		return fmt.Errorf("address %s: %d bytes, at most %d are allowed", providers.Printable(address, 80), len(address), maxAddress)
 	}
 	return nil
 }

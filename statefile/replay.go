@@ -121,7 +121,7 @@ func parseJournalLine(body []byte) (l journalLine, ok bool) {
 	default:
 		return l, false
 	}
-	return l, c.end() && l.addr != ""
+	return l, c.end() && l.addr != "" && len(l.addr) <= maxAddress
 }
 
 // settles reports whether a failure of this class says that the announced work

@@ -196,7 +196,7 @@ func parseRecord(line []byte) (address string, prev uint32, v verdict, what stri
 	}
 	c := cursor{rest: e.key}
 	address = c.quoted()
-	if !c.end() || address == "" {
+	if !c.end() || address == "" || len(address) > maxAddress {
 		return "", 0, unreadable, "the address is not as freightliner writes it"
 	}
 	var r Record
