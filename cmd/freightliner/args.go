@@ -248,11 +248,12 @@ func completeDashes(args []string) ([]string, bool) {
 	return asked, true
 }
 
-// singleDashes rewrites the lines of a completion answer to one dash.
-func singleDashes(answer string) string {
-	lines := strings.Split(answer, "\n")
+// completions are the lines that cobra answers, as the shell is to see them:
+// without the marks around the names of values, and with one dash if asked.
+func completions(answer string, single bool) string {
+	lines := strings.Split(strings.ReplaceAll(answer, "`", ""), "\n")
 	for i, line := range lines {
-		if strings.HasPrefix(line, "--") {
+		if single && strings.HasPrefix(line, "--") {
 			lines[i] = line[1:]
 		}
 	}

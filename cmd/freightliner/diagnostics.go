@@ -29,7 +29,7 @@ func (v diagnosticText) one(d *config.Diagnostic) {
 		fmt.Fprintf(v.w, "\n%s\n", wrapped(clean(d.Detail)))
 	}
 	if d.Hint != "" {
-		fmt.Fprintf(v.w, "\n%s\n", wrapped(clean(d.Hint)))
+		fmt.Fprintf(v.w, "\n%s\n", wrapped(clean(sentence(d.Hint))))
 	}
 	fmt.Fprintln(v.w)
 }
@@ -39,6 +39,14 @@ func (v diagnosticText) severity(warning bool) string {
 		return v.p.paint(yellow, "Warning:")
 	}
 	return v.p.paint(red, "Error:")
+}
+
+// sentence begins with a capital letter; hints come with and without.
+func sentence(s string) string {
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		return string(s[0]-'a'+'A') + s[1:]
+	}
+	return s
 }
 
 // place is the file, the line and a caret under what is wrong.

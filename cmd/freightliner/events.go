@@ -242,8 +242,11 @@ func (s *eventStream) change(kind string, p *planner.Plan, a *planner.Action) {
 func (s *eventStream) counts(p *planner.Plan) {
 	t := p.Totals()
 	message := "no changes"
-	if phrase := verbPhrase(t.Verbs); phrase != "" {
+	switch phrase := verbPhrase(t.Verbs); {
+	case phrase != "":
 		message = phrase
+	case !p.Empty():
+		message = "only rules of blocks to record"
 	}
 	s.send(event{Type: typeCounts, Message: message, Changes: &changesEvent{p.ID(), t.Failed == 0, p.Blocked(), countsOf(t)}})
 }

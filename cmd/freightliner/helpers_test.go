@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -56,3 +57,5 @@ func sortedLists(m map[string][]string) map[string][]string {
 	}
 	return m
 }
+
+func nullLog() hclog.Logger { return hclog.NewNullLogger() }

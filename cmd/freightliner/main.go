@@ -96,17 +96,12 @@ func (p *program) run(args []string) (code int) {
 	p.log = hclog.NewNullLogger()
 	root := p.commands()
 	args, single := completeDashes(args)
-	var answer bytes.Buffer
-	root.SetOut(p.stdout)
-	if single {
-		root.SetOut(&answer)
-	}
+	var answer bytes.Buffer // of a completion
+	root.SetOut(&answer)
 	root.SetErr(p.stderr)
 	root.SetArgs(longFlags(root, args))
 	err := root.ExecuteContext(context.Background())
-	if single {
-		fmt.Fprint(p.stdout, singleDashes(answer.String()))
-	}
+	fmt.Fprint(p.stdout, completions(answer.String(), single))
 	code = p.tell(err)
 	if failed := p.stdout.failed(); failed != nil && code == exitDone {
 		code = p.tell(fmt.Errorf("write standard output: %w", failed))

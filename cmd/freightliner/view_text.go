@@ -71,6 +71,9 @@ func (v planText) left(t planner.Totals) {
 // legend explains the symbols that this plan uses.
 func (v planText) legend(o *outline) {
 	fmt.Fprint(v.w, "Freightliner will perform the following actions:\n\n")
+	if len(o.totals.Verbs) == 0 {
+		return
+	}
 	for _, verb := range planner.Verbs {
 		if o.totals.Verbs[verb] > 0 {
 			m := marks[verb]

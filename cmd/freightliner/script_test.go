@@ -1,0 +1,379 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"freightliner/providers/registry/registrytest"
+	"freightliner/statefile"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"freightliner": main})
+}
+
+// TestScripts runs the stories in testdata/script, each against registries of
+// its own. A story is one file: copy one to add one.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			w := &world{t: t, registries: map[string]*site{}}
+			testscript.Run(t, testscript.Params{
+				Files: []string{file}, Setup: w.setup, Cmds: w.commands(), UpdateScripts: *update, RequireExplicitExec: true,
+				Condition: func(name string) (bool, error) { return name == "root" && mayMount(), nil },
+			})
+		})
+	}
+}
+
+// world is what the commands of one story share.
+type world struct {
+	t *testing.T
+
+	registries map[string]*site
+	finished   []string // tags that the state said were done, after a kill
+}
+
+// site is one registry of a story.
+type site struct {
+	host     string
+	recorder *registrytest.Recorder
+	faults   *registrytest.Faults
+	stop     func()
+	gate     *registrytest.Gate
+}
+
+func (w *world) setup(env *testscript.Env) error {
+	home := filepath.Join(env.WorkDir, ".home")
+	env.Setenv("HOME", home)
+	env.Setenv("USER", "tester")
+	env.Setenv("NO_PROXY", "127.0.0.1")
+	return os.Mkdir(home, 0o700)
+}
+
+func (w *world) commands() map[string]func(*testscript.TestScript, bool, []string) {
+	plain := func(do func(ts *testscript.TestScript, args []string)) func(*testscript.TestScript, bool, []string) {
+		return func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg {
+				ts.Fatalf("this command can not be negated")
+			}
+			do(ts, args)
+		}
+	}
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"registry":    plain(w.registry),
+		"fill":        plain(w.fill),
+		"push":        plain(w.push),
+		"untag":       plain(w.untag),
+		"stop":        plain(w.stop),
+		"fault":       plain(w.fault),
+		"heal":        plain(w.heal),
+		"gate":        plain(w.gate),
+		"reached":     plain(w.reached),
+		"open":        plain(w.open),
+		"same":        plain(w.same),
+		"verifytree":  plain(w.verifyTree),
+		"requests":    plain(w.requests),
+		"forget":      plain(w.forget),
+		"nowrites":    plain(w.noWrites),
+		"remember":    plain(w.remember),
+		"notrepeated": plain(w.notRepeated),
+		"holdlock":    plain(w.holdLock),
+		"login":       plain(w.login),
+		"readonly":    plain(w.readOnly),
+		"fulldisk":    plain(w.fullDisk),
+		"edit":        plain(edit),
+		"noleftovers": plain(noLeftovers),
+		"exit":        exitIs,
+		"events":      plain(eventTypes),
+	}
+}
+
+func (w *world) site(ts *testscript.TestScript, name string) *site {
+	s := w.registries[name]
+	if s == nil {
+		ts.Fatalf("no registry %q in this story", name)
+	}
+	return s
+}
+
+// registry NAME [embedded|distribution] [basic]: starts a registry and sets NAME,
+// and the variable of the configuration, to its host.
+func (w *world) registry(ts *testscript.TestScript, args []string) {
+	name, kind := args[0], "embedded"
+	var options []registrytest.Option
+	for _, arg := range args[1:] {
+		switch arg {
+		case "basic":
+			options = append(options, registrytest.WithBasicAuth())
+		case "tokens":
+			options = append(options, registrytest.WithTokens(time.Minute))
+		default:
+			kind = arg
+		}
+	}
+	s := &site{}
+	switch kind {
+	case "embedded":
+		r := registrytest.Start(w.t, options...)
+		*s = site{host: r.Host(), recorder: r.Recorder, faults: r.Faults, stop: r.Stop}
+	case "distribution":
+		r := registrytest.Distribution(w.t, append(options, registrytest.WithRecorder())...)
+		*s = site{host: r.Host(), recorder: r.Recorder, faults: r.Faults, stop: r.Stop}
+	default:
+		ts.Fatalf("no kind of registry %q", kind)
+	}
+	w.registries[name] = s
+	ts.Setenv(name, s.host)
+	ts.Setenv(variablePrefix+name, s.host)
+}
+
+// fill NAME PREFIX REPOSITORIES TAGS [indexes] [signed] [sboms] [layer=BYTES]
+func (w *world) fill(ts *testscript.TestScript, args []string) {
+	tree := registrytest.Tree{Prefix: args[1], Repositories: number(ts, args[2]), Tags: number(ts, args[3])}
+	for _, arg := range args[4:] {
+		switch {
+		case arg == "indexes":
+			tree.Indexes = true
+		case arg == "signed":
+			tree.Signed = true
+		case arg == "sboms":
+			tree.SBOMs = true
+		case strings.HasPrefix(arg, "layer="):
+			tree.LayerSize = number(ts, strings.TrimPrefix(arg, "layer="))
+		default:
+			ts.Fatalf("fill: %q", arg)
+		}
+	}
+	registrytest.Fill(w.t, w.site(ts, args[0]).host, tree)
+}
+
+func number(ts *testscript.TestScript, s string) int {
+	n, err := strconv.Atoi(s)
+	ts.Check(err)
+	return n
+}
+
+// push NAME REPOSITORY TAG SEED: makes or moves a tag.
+func (w *world) push(ts *testscript.TestScript, args []string) {
+	registrytest.Push(w.t, w.site(ts, args[0]).host, args[1], args[2], registrytest.Image(uint64(number(ts, args[3]))))
+}
+
+// untag NAME REPOSITORY TAG: deletes behind our back.
+func (w *world) untag(ts *testscript.TestScript, args []string) {
+	registrytest.Delete(w.t, w.site(ts, args[0]).host, args[1], args[2])
+}
+
+func (w *world) stop(ts *testscript.TestScript, args []string) { w.site(ts, args[0]).stop() }
+
+// fault NAME METHOD PATH STATUS: from now on such requests fail, always.
+func (w *world) fault(ts *testscript.TestScript, args []string) {
+	w.site(ts, args[0]).faults.Add(registrytest.Fault{
+		Method: args[1], Path: args[2], Status: number(ts, args[3]), Times: -1,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"errors":[{"code":"UNKNOWN","message":"broken on purpose"}]}`,
+	})
+}
+
+func (w *world) heal(ts *testscript.TestScript, args []string) { w.site(ts, args[0]).faults.Clear() }
+
+// gate NAME METHOD KIND NTH: the nth such request, and all after it, stand still
+// until open.
+func (w *world) gate(ts *testscript.TestScript, args []string) {
+	s := w.site(ts, args[0])
+	s.gate = registrytest.NewGate(w.t)
+	s.faults.Add(registrytest.Fault{Method: args[1], Kind: args[2], Nth: number(ts, args[3]), Times: -1, Gate: s.gate})
+}
+
+// reached NAME: waits until a request stands at the gate.
+func (w *world) reached(ts *testscript.TestScript, args []string) {
+	select {
+	case <-w.site(ts, args[0]).gate.Reached():
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("no request came to the gate of %s within 30 s", args[0])
+	}
+}
+
+func (w *world) open(ts *testscript.TestScript, args []string) {
+	w.site(ts, args[0]).gate.Open()
+	w.site(ts, args[0]).faults.Clear()
+}
+
+// same NAME PREFIX NAME PREFIX: both trees hold the same tags with the same digests.
+func (w *world) same(ts *testscript.TestScript, args []string) {
+	got := registrytest.Inventory(w.t, w.site(ts, args[2]).host).Under(args[3])
+	want := registrytest.Inventory(w.t, w.site(ts, args[0]).host).Under(args[1])
+	if len(want) == 0 {
+		ts.Fatalf("nothing below %s in %s", args[1], args[0])
+	}
+	registrytest.Equal(w.t, got, want)
+}
+
+// verifytree NAME: everything in it is read and hashed again.
+func (w *world) verifyTree(ts *testscript.TestScript, args []string) {
+	report := registrytest.VerifyTree(w.t, w.site(ts, args[0]).host)
+	if report.Tags == 0 {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	ts.Logf("%+v", report)
+}
+
+// requests NAME "METHOD KIND" N: that many since forget.
+func (w *world) requests(ts *testscript.TestScript, args []string) {
+	if got := w.site(ts, args[0]).recorder.Count(args[1]); got != number(ts, args[2]) {
+		ts.Fatalf("%s saw %d times %q, want %s; all: %v", args[0], got, args[1], args[2], w.site(ts, args[0]).recorder.Counts())
+	}
+}
+
+func (w *world) forget(ts *testscript.TestScript, args []string) {
+	w.site(ts, args[0]).recorder.Reset()
+}
+
+// nowrites NAME: nothing that could change the registry was sent since forget.
+func (w *world) noWrites(ts *testscript.TestScript, args []string) {
+	if writes := w.site(ts, args[0]).recorder.Writes(); len(writes) > 0 {
+		ts.Fatalf("%s saw %d writes, the first is %v", args[0], len(writes), writes[0])
+	}
+}
+
+// remember STATE MIN: keeps which tags the state says are done, of which there
+// must be MIN at least, but not all.
+func (w *world) remember(ts *testscript.TestScript, args []string) {
+	root, err := os.OpenRoot(ts.MkAbs("."))
+	ts.Check(err)
+	defer root.Close()
+	state, err := statefile.Read(statefile.OS(root), args[0])
+	ts.Check(err)
+	w.finished = nil
+	for r := range state.All() {
+		if r.Kind == statefile.KindTag {
+			_, rel, _ := strings.Cut(r.Address, "/")
+			w.finished = append(w.finished, rel)
+		}
+	}
+	if len(w.finished) < number(ts, args[1]) {
+		ts.Fatalf("only %d tags are done in %s", len(w.finished), args[0])
+	}
+	ts.Logf("%d tags are done", len(w.finished))
+}
+
+// notrepeated NAME PREFIX: since forget no tag that was remembered was written again.
+func (w *world) notRepeated(ts *testscript.TestScript, args []string) {
+	written := 0
+	for _, r := range w.site(ts, args[0]).recorder.Where(func(r registrytest.Request) bool { return r.Method == "PUT" && r.Kind == "manifest" }) {
+		written++
+		if tag := strings.TrimPrefix(r.Repository, args[1]+"/") + ":" + r.Reference; slices.Contains(w.finished, tag) {
+			ts.Fatalf("%s was done and was written again", tag)
+		}
+	}
+	if written == 0 {
+		ts.Fatalf("the resumed run wrote nothing")
+	}
+}
+
+// holdlock STATE: somebody else holds the state's lock until the story ends.
+func (w *world) holdLock(ts *testscript.TestScript, args []string) {
+	root, err := os.OpenRoot(ts.MkAbs("."))
+	ts.Check(err)
+	who := statefile.Holder{Host: "runner-7", PID: 4711, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), By: "nightly"}
+	lock, err := statefile.AcquireLock(context.Background(), statefile.OS(root), args[0], who, statefile.LockOptions{})
+	ts.Check(err)
+	ts.Defer(func() {
+		ts.Check(errors.Join(lock.Release(), root.Close()))
+	})
+}
+
+// login NAME: docker login, right or wrong.
+func (w *world) login(ts *testscript.TestScript, args []string) {
+	password := registrytest.CanaryPassword
+	if len(args) > 1 {
+		password = args[1]
+	}
+	dir := ts.MkAbs(".docker")
+	ts.Check(os.MkdirAll(dir, 0o700))
+	registrytest.WriteDockerConfig(w.t, dir, w.site(ts, args[0]).host, registrytest.CanaryUser, password)
+	ts.Setenv("DOCKER_CONFIG", dir)
+}
+
+// edit FILE OLD NEW: replaces text, which must be there.
+func edit(ts *testscript.TestScript, args []string) {
+	path := ts.MkAbs(args[0])
+	old, err := os.ReadFile(path)
+	ts.Check(err)
+	if !bytes.Contains(old, []byte(args[1])) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(path, bytes.Replace(old, []byte(args[1]), []byte(args[2]), 1), 0o600))
+}
+
+// noleftovers [DIR]: no temporary file is left in a directory.
+func noLeftovers(ts *testscript.TestScript, args []string) {
+	dir := "."
+	if len(args) > 0 {
+		dir = args[0]
+	}
+	entries, err := os.ReadDir(ts.MkAbs(dir))
+	ts.Check(err)
+	for _, entry := range entries {
+		if strings.Contains(entry.Name(), ".tmp") {
+			ts.Fatalf("%s is left in %s", entry.Name(), dir)
+		}
+	}
+}
+
+// exit CODE PROGRAM ARGS...: runs it and wants that exit code.
+func exitIs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("name the exit code that is wanted")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var failed interface{ ExitCode() int }
+	if errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != number(ts, args[0]) {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// events FILE TYPE...: the file is an event stream with exactly these types, in
+// this order, runs of one type counted once; every line is as the schema says.
+func eventTypes(ts *testscript.TestScript, args []string) {
+	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n")
+	var types []string
+	schema := loadSchema()
+	for i, line := range lines {
+		var e struct {
+			Type string `json:"type"`
+		}
+		ts.Check(json.Unmarshal([]byte(line), &e))
+		if problems := schema.check([]byte(line)); len(problems) > 0 {
+			ts.Fatalf("line %d is not as the schema says: %v\n%s", i+1, problems, line)
+		}
+		if len(types) == 0 || types[len(types)-1] != e.Type {
+			types = append(types, e.Type)
+		}
+	}
+	if got, want := strings.Join(types, " "), strings.Join(args[1:], " "); got != want {
+		ts.Fatalf("events:\n%s\nwant:\n%s", got, want)
+	}
+}
