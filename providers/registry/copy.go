@@ -47,7 +47,8 @@ type work struct {
 
 	mu     sync.Mutex
 	result Result
-	wrote  map[providers.Digest]bool
+	wrote  map[providers.Digest]bool // manifests
+	met    map[providers.Digest]bool // blobs
 }
 
 // Copy makes job.Root, with all it refers to, present in job.To, and then lets
@@ -105,7 +106,7 @@ func (c *Copier) begin(job Job) (*work, error) {
 			return nil, &providers.Error{Class: providers.Invalid, Op: "copy to", On: job.To.String(), Err: err}
 		}
 	}
-	return &work{copier: c, client: c.client, job: job, from: from, to: to, wrote: map[providers.Digest]bool{},
+	return &work{copier: c, client: c.client, job: job, from: from, to: to, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{},
 		flight: &flight{done: make(chan struct{}), job: c.jobs.Add(1)}}, nil
 }
 
@@ -247,7 +248,7 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 // repair brings what m needs and the destination turns out not to have, with a
 // look at each. Foreign layers count here too: this registry wants them.
 func (w *work) repair(ctx context.Context, m *Manifest) error {
-	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, plain: true, wrote: map[providers.Digest]bool{}}
+	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, plain: true, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}}
 	again.job.Fresh = false
 	defer w.merge(again)
 	w.known().forgetManifest(w.job.To, m.Digest)

@@ -21,9 +21,12 @@ import (
 // Errors: as [Copier.Copy]; Conflict when another writer keeps changing a list.
 func (c *Copier) CopyReferrers(ctx context.Context, job ReferrersJob) (Result, error) {
 	var total Result
-	set, err := c.client.walkReferrers(ctx, job.From, job.Subjects, job.FromTags)
-	if err != nil {
-		return total, err
+	set := job.Pinned
+	if len(set) == 0 {
+		var err error
+		if set, err = c.client.walkReferrers(ctx, job.From, job.Subjects, job.FromTags); err != nil {
+			return total, err
+		}
 	}
 	for len(set) > 0 {
 		subject := set[0].Subject

@@ -29,9 +29,12 @@ const followLimit = time.Minute
 //	not there --------------------------------> upload           (POST, GET -> PUT)
 func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
 	key := flightKey{manifestKey{w.job.To, d.Digest}, true}
+	first := w.first(d.Digest)
 	for {
 		if w.known().hasBlob(w.job.To, d.Digest) {
-			w.step(Progress{Skipped: d.Size, Blobs: 1})
+			if first {
+				w.step(Progress{Skipped: d.Size, Blobs: 1})
+			}
 			return nil
 		}
 		f, lead := w.known().join(key, w.flight.job)
@@ -48,6 +51,16 @@ func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
 			return w.bring(ctx, d, &flight{done: make(chan struct{}), job: w.flight.job})
 		}
 	}
+}
+
+// first reports whether this job has not met d before: images of one index
+// share layers, and progress counts each once.
+func (w *work) first(d providers.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	met := w.met[d]
+	w.met[d] = true
+	return !met
 }
 
 // await follows f while it makes progress.
@@ -224,13 +237,13 @@ func (w *work) arrived(ctx context.Context, d providers.Descriptor, failure erro
 // a reason to begin anew.
 func restart(err error) error {
 	var e *providers.Error
-	switch statusOf(err) {
-	case http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable:
-		if errors.As(err, &e) && !hasCode(err, "NAME_UNKNOWN") {
-			e.Class = providers.Transient
-		}
+	status := statusOf(err)
+	if status != http.StatusNotFound && status != http.StatusRequestedRangeNotSatisfiable || hasCode(err, "NAME_UNKNOWN") || !errors.As(err, &e) {
+		return err
 	}
-	return err
+	anew := *e
+	anew.Class = providers.Transient
+	return &anew
 }
 
 // source opens the content of d, holding a slot at both registries. Content

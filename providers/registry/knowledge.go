@@ -86,7 +86,9 @@ func (k *knowledge) addBlob(repo providers.Repository, d providers.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.place(repo.Host, d)
-	p.repos[repo.Path] = p.repos[repo.Path]
+	if _, there := p.repos[repo.Path]; !there {
+		p.repos[repo.Path] = false
+	}
 	if p.first == "" {
 		p.first = repo.Path
 	}

@@ -115,13 +115,14 @@ func (c *Client) subjectReferrers(ctx context.Context, r *remote, repo providers
 			r.referrers.Store(referrersAPI)
 			return list, nil
 		}
-		if hasCode(err, "NAME_UNKNOWN") {
-			return nil, nil
-		}
 		if class := providers.ClassOf(err); class != providers.NotFound && class != providers.Unsupported || r.referrers.Load() == referrersAPI {
 			return nil, err
 		}
-		r.referrers.CompareAndSwap(referrersUnknown, referrersTags)
+		// NAME_UNKNOWN may be about the path or about the repository; only for one
+		// that is there does it mean that there is no API.
+		if !hasCode(err, "NAME_UNKNOWN") || tags != nil && !tags.Missing {
+			r.referrers.CompareAndSwap(referrersUnknown, referrersTags)
+		}
 	}
 	if !mayHave(tags, FallbackTag(subject)) {
 		return nil, nil

@@ -301,7 +301,7 @@ func (r *remote) attach(ctx context.Context, req *http.Request, c *call, w *watc
 	case c.stream != nil && c.length > 0:
 		req.Body = &sent{Reader: c.stream, ctx: ctx, remote: r, watch: w}
 		req.ContentLength = c.length
-	case c.body != nil && len(c.body) > 0:
+	case len(c.body) > 0:
 		req.Body = &sent{Reader: bytes.NewReader(c.body), ctx: ctx, remote: r, watch: w}
 		req.ContentLength = int64(len(c.body))
 	case c.method == http.MethodPut || c.method == http.MethodPost:
@@ -373,13 +373,12 @@ var errStalled = errors.New("no progress")
 // a large blob may take hours; it is the wire that is watched, so this runs on
 // the machine's own time.
 type watch struct {
-	timer              *time.Timer
-	idle, answer, fire time.Duration
-	cancel             context.CancelCauseFunc
+	timer        *time.Timer
+	idle, answer time.Duration
 }
 
 func newWatch(c *Client, bulk bool, cancel context.CancelCauseFunc) *watch {
-	w := &watch{idle: c.idle, answer: c.answer, cancel: cancel}
+	w := &watch{idle: c.idle, answer: c.answer}
 	if bulk {
 		w.answer = c.commit
 	}
@@ -427,6 +426,11 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 
 // failure gives a failure its class, op and address, unless it has them.
 func (r *remote) failure(ctx context.Context, c *call, err error) error {
+	if ctx.Err() != nil {
+		// The transport gives the cause of the end, which may be the failure of
+		// another request of the same image: that is not what happened here.
+		return &providers.Error{Class: providers.Canceled, Op: c.op, On: c.on, Err: ctx.Err()}
+	}
 	var e *providers.Error
 	if errors.As(err, &e) {
 		if e.Op == "" {
@@ -444,8 +448,6 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 		declined *refusal
 	)
 	switch {
-	case ctx.Err() != nil:
-		wrapped.Class = providers.Canceled
 	case errors.As(err, &declined):
 		wrapped.Class = providers.Invalid
 	case errors.Is(err, errMore):
@@ -460,9 +462,6 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 		wrapped.Hint = "Check the spelling of the host, and the name server."
 	}
 	wrapped.Err = errors.New(providers.Printable(err.Error(), 600))
-	if wrapped.Class == providers.Canceled || errors.As(err, &declined) {
-		wrapped.Err = err
-	}
 	return wrapped
 }
 

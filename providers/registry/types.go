@@ -161,6 +161,9 @@ type Referrer struct {
 type ReferrersJob struct {
 	From, To providers.Repository
 	Subjects []providers.Digest // manifests present in both repositories
+	// Pinned, when not empty, is exactly what is copied, in the order in which
+	// ReferrerSet gave it, whatever is attached to Subjects by now.
+	Pinned []Referrer
 	// FromTags and ToTags are listings of the two repositories, when the caller
 	// has them: fallback tags that are not listed then cost no request.
 	FromTags, ToTags *TagList
