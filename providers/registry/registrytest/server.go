@@ -59,7 +59,8 @@ func WithRecorder() Option { return func(s *settings) { s.record = true } }
 // distribution registry has none anyway.
 func WithoutReferrers() Option { return func(s *settings) { s.NoReferrers = true } }
 
-// WithDirectory keeps the content in dir, not in memory. Only for [Start].
+// WithDirectory keeps the content in a folder, not in memory. The caller opens
+// and closes it. Only for [Start].
 func WithDirectory(store *embedded.Directory) Option { return func(s *settings) { s.store = store } }
 
 // WithTLS serves https with a certificate of [Server.RootCAs]. Only for [Start].
