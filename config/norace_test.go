@@ -1,6 +1,0 @@
-//go:build !race
-
-package config
-
-// slowdown leaves the bound of one second as it is.
-const slowdown = 1
