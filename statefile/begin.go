@@ -3,7 +3,6 @@ package statefile
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -121,12 +120,12 @@ func checkRun(run RunInfo) error {
 // create makes an empty state under a new lineage. It appears whole or not at
 // all.
 func (j *Journal) create() (*State, error) {
-	var lineage [16]byte
-	if _, err := io.ReadFull(j.opts.Rand, lineage[:]); err != nil {
-		return nil, fmt.Errorf("no randomness: %w", err)
+	lineage, err := newLineage(j.opts.Rand)
+	if err != nil {
+		return nil, err
 	}
 	fill := func(w io.Writer) error {
-		_, err := w.Write(appendEnd(appendHeader(nil, hex.EncodeToString(lineage[:])), 0))
+		_, err := w.Write(appendEnd(appendHeader(nil, lineage), 0))
 		return err
 	}
 	still := func() error {
