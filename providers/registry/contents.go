@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"freightliner/providers"
@@ -89,11 +88,11 @@ func checkShape(repo providers.Repository, m *Manifest, depth, manifests, blobs 
 func (c *Client) child(ctx context.Context, repo providers.Repository, d providers.Descriptor) (*Manifest, error) {
 	m, err := c.Manifest(ctx, repo, string(d.Digest))
 	if err != nil {
-		var e *providers.Error
-		if errors.As(err, &e) && e.Class == providers.NotFound {
-			e.Hint = "The index lists a manifest that its repository does not hold; platforms = [...] can leave it out."
-		}
-		return nil, err
+		return nil, amend(err, func(e *providers.Error) {
+			if e.Class == providers.NotFound {
+				e.Hint = "The index lists a manifest that its repository does not hold; platforms = [...] can leave it out."
+			}
+		})
 	}
 	bad := func(format string, args ...any) error {
 		return &providers.Error{Class: providers.Invalid, Op: "read manifest", On: repo.At(d.Digest), Err: fmt.Errorf(format, args...)}

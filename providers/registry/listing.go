@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -239,18 +238,15 @@ func (c *Client) repositories(ctx context.Context, base providers.Repository, yi
 
 // catalogHint explains why a catalog is not to be had.
 func catalogHint(err error, host string) error {
-	var e *providers.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch statusOf(err) {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		e.Hint = "Listing the catalog of " + host + " needs the right registry:catalog:*, often an administrator's; or name the repositories with repositories { names = [...] }."
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		e.Class = providers.Unsupported
-		e.Hint = host + " has no catalog; name the repositories with repositories { names = [...] }."
-	}
-	return err
+	return amend(err, func(e *providers.Error) {
+		switch statusOf(err) {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			e.Hint = "Listing the catalog of " + host + " needs the right registry:catalog:*, often an administrator's; or name the repositories with repositories { names = [...] }."
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			e.Class = providers.Unsupported
+			e.Hint = host + " has no catalog; name the repositories with repositories { names = [...] }."
+		}
+	})
 }
 
 // Tags lists the tags of repo, sorted. A repository that does not exist is no
@@ -290,10 +286,9 @@ func (c *Client) Tags(ctx context.Context, repo providers.Repository) (TagList, 
 		if codesOf(err) != nil {
 			return TagList{Missing: true}, nil
 		}
-		var e *providers.Error
-		errors.As(err, &e)
-		e.Hint = "The answer does not look like a registry's; check the host " + repo.Host + "."
-		return TagList{}, err
+		return TagList{}, amend(err, func(e *providers.Error) {
+			e.Hint = "The answer does not look like a registry's; check the host " + repo.Host + "."
+		})
 	}
 	if err != nil {
 		return TagList{}, err

@@ -202,11 +202,11 @@ func sameDigest(resp *http.Response, want providers.Digest) error {
 }
 
 func tooLarge(err error, size int) error {
-	var e *providers.Error
-	if statusOf(err) == http.StatusRequestEntityTooLarge && errors.As(err, &e) {
-		e.Hint = fmt.Sprintf("The manifest has %d bytes, more than the registry takes.", size)
-	}
-	return err
+	return amend(err, func(e *providers.Error) {
+		if statusOf(err) == http.StatusRequestEntityTooLarge {
+			e.Hint = fmt.Sprintf("The manifest has %d bytes, more than the registry takes.", size)
+		}
+	})
 }
 
 // Delete removes ref (a tag or a digest) from repo. With a tag, registries that
@@ -228,10 +228,10 @@ func (c *Client) Delete(ctx context.Context, repo providers.Repository, ref stri
 		_, err := readBody(resp, maxError)
 		return err
 	})
-	var e *providers.Error
-	if errors.As(err, &e) && (statusOf(err) == http.StatusMethodNotAllowed || hasCode(err, "UNSUPPORTED")) {
-		e.Class = providers.Unsupported
-		e.Hint = repo.Host + " does not delete over this API, or deleting is switched off there."
-	}
-	return err
+	return amend(err, func(e *providers.Error) {
+		if statusOf(err) == http.StatusMethodNotAllowed || hasCode(err, "UNSUPPORTED") {
+			e.Class = providers.Unsupported
+			e.Hint = repo.Host + " does not delete over this API, or deleting is switched off there."
+		}
+	})
 }

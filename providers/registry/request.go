@@ -465,6 +465,18 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 	return wrapped
 }
 
+// amend gives err with its outermost providers.Error changed. The original stays
+// as it is, since errors of credentials are shared by all workers.
+func amend(err error, change func(*providers.Error)) error {
+	var e *providers.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	changed := *e
+	change(&changed)
+	return &changed
+}
+
 // isConnectFailure reports whether a connection could not be made at all, which
 // is what counts against the health of a host.
 func isConnectFailure(err error) bool {

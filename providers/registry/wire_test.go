@@ -1,0 +1,562 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"freightliner/providers"
+	"freightliner/providers/registry/registrytest"
+)
+
+// peer is a server that writes down all that it is sent.
+type peer struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got []string
+}
+
+func newPeer(t *testing.T, handle http.HandlerFunc) *peer {
+	t.Helper()
+	p := &peer{}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		p.mu.Lock()
+		p.got = append(p.got, fmt.Sprintf("%s %s %v %s", r.Method, r.URL, r.Header, body))
+		p.mu.Unlock()
+		handle(w, r)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *peer) host() string { return strings.TrimPrefix(p.URL, "http://") }
+
+func (p *peer) requests() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got)
+}
+
+// leaks are the requests that carry one of our secrets.
+func (p *peer) leaks() []string {
+	secrets := append(registrytest.Canaries(), "canary-token", base64.StdEncoding.EncodeToString([]byte(registrytest.CanaryUser+":"+registrytest.CanaryPassword)))
+	return slices.DeleteFunc(p.requests(), func(r string) bool {
+		return !slices.ContainsFunc(secrets, func(s string) bool { return strings.Contains(r, s) })
+	})
+}
+
+const someManifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`
+
+func serveManifest(w http.ResponseWriter, body string) {
+	w.Header().Set("Content-Type", ociManifest)
+	w.Header().Set("Docker-Content-Digest", string(providers.SHA256([]byte(body))))
+	io.WriteString(w, body)
+}
+
+// A credential goes to the origin it belongs to and nowhere else: not behind a
+// redirect, not to another host's token server, not along an upload.
+func TestCredentialsStayHome(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		evil  func(home string) http.HandlerFunc // nil: a plain answer
+		home  func(evil string) http.HandlerFunc // behind authentication
+		realm func(evil string) string           // empty: basic
+		call  func(ctx context.Context, c *Client, at providers.Repository) error
+		fails bool
+	}{{
+		name: "blob redirect",
+		home: func(evil string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/blob?sig=1", 307) }
+		},
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			_, err := c.Head(ctx, at, "1")
+			return err
+		},
+	}, {
+		name: "redirect, then a challenge",
+		evil: func(string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("WWW-Authenticate", "Basic realm=x")
+				w.WriteHeader(401)
+			}
+		},
+		home: func(evil string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/blob", 302) }
+		},
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			_, err := c.Manifest(ctx, at, "1")
+			return err
+		},
+		fails: true,
+	}, {
+		name:  "token server elsewhere",
+		realm: func(evil string) string { return evil + "/token" },
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			_, err := c.Manifest(ctx, at, "1")
+			return err
+		},
+		fails: true,
+	}, {
+		name: "upload elsewhere",
+		home: func(evil string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Location", evil+"/upload?state=1")
+				w.WriteHeader(202)
+			}
+		},
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			r, err := c.remoteFor(at)
+			if err != nil {
+				return err
+			}
+			_, _, err = c.openUpload(ctx, r, at, providers.SHA256(nil), "")
+			return err
+		},
+		fails: true,
+	}, {
+		name: "next page elsewhere",
+		home: func(evil string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Link", "<"+evil+`/v2/a/tags/list?last=1>; rel="next"`)
+				io.WriteString(w, `{"tags":["1"]}`)
+			}
+		},
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			_, err := c.Tags(ctx, at)
+			return err
+		},
+		fails: true,
+	}, {
+		name: "manifest PUT redirected",
+		home: func(evil string) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/put", 307) }
+		},
+		call: func(ctx context.Context, c *Client, at providers.Repository) error {
+			m, err := parseManifest([]byte(someManifest), "")
+			if err != nil {
+				return err
+			}
+			return c.PutManifest(ctx, at, "1", m)
+		},
+		fails: true,
+	}} {
+		t.Run(tt.name, func(t *testing.T) {
+			evil := newPeer(t, func(w http.ResponseWriter, r *http.Request) { serveManifest(w, someManifest) })
+			if tt.evil != nil {
+				evil = newPeer(t, tt.evil(""))
+			}
+			home := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Header.Get("Authorization") != "" && tt.home != nil:
+					tt.home(evil.URL)(w, r)
+				case tt.realm != nil:
+					w.Header().Set("WWW-Authenticate", `Bearer realm="`+tt.realm(evil.URL)+`",service="x"`)
+					w.WriteHeader(401)
+				default:
+					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+					w.WriteHeader(401)
+				}
+			})
+			c := clientOf(t, Options{Registries: []Settings{{Host: home.host(), PlainHTTP: true, Credential: canary}}})
+			err := tt.call(t.Context(), c, repo(home.host(), "a"))
+			if (err != nil) != tt.fails {
+				t.Errorf("error %v, want one: %t", err, tt.fails)
+			}
+			if leaks := evil.leaks(); len(leaks) != 0 {
+				t.Errorf("secrets reached the other host:\n%s", strings.Join(leaks, "\n"))
+			}
+			for _, secret := range registrytest.Canaries() {
+				if err != nil && strings.Contains(err.Error(), secret) {
+					t.Errorf("the error shows a secret: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestAddressesFromAnswers(t *testing.T) {
+	r := &remote{scheme: "https", apiHost: "reg.example", origin: "https://reg.example:443"}
+	base := &url.URL{Scheme: "https", Host: "reg.example", Path: "/v2/a/blobs/uploads/"}
+	for _, tt := range []struct {
+		text    string
+		want    string // empty: refused
+		foreign bool
+	}{
+		{"/v2/a/blobs/uploads/1?state=x%2By", "https://reg.example/v2/a/blobs/uploads/1?state=x%2By", false},
+		{"1?_state=z", "https://reg.example/v2/a/blobs/uploads/1?_state=z", false},
+		{"https://reg.example:443/u", "https://reg.example:443/u", false},
+		{"https://REG.example/u", "https://REG.example/u", false},
+		{"http://reg.example/u", "https://reg.example/u", false},
+		{"http://reg.example:80/u", "https://reg.example/u", false},
+		{"http://reg.example:5000/u", "", false},
+		{"https://reg.example:8443/u", "", false},
+		{"https://store.example/u?sig=1", "https://store.example/u?sig=1", true},
+		{"http://store.example/u", "", false},
+		{"https://reg.example.evil/u", "", false},
+		{"https://reg.example@evil/u", "", false},
+		{"//evil/u", "", false},
+		{"ftp://reg.example/u", "", false},
+		{"https://reg.example/\r\nX: y", "", false},
+		{"", "", false},
+	} {
+		u, foreign, err := r.resolve(base, tt.text, []string{"store.example"})
+		got := ""
+		if err == nil {
+			got = u.String()
+		}
+		if got != tt.want || foreign != tt.foreign {
+			t.Errorf("%q: %q, foreign %t, %v; want %q, %t", tt.text, got, foreign, err, tt.want, tt.foreign)
+		}
+	}
+}
+
+func TestAddressesWhenDialled(t *testing.T) {
+	home := map[string][]netip.Addr{
+		"public.example":  {netip.MustParseAddr("93.184.216.34")},
+		"private.example": {netip.MustParseAddr("10.1.2.3")},
+		"local.example":   {netip.MustParseAddr("127.0.0.1")},
+	}
+	for _, tt := range []struct {
+		home, address string
+		foreign, ok   bool
+	}{
+		{"public.example", "93.184.216.34:443", true, true},
+		{"public.example", "10.0.0.1:443", true, false},
+		{"public.example", "127.0.0.1:443", true, false},
+		{"public.example", "[::1]:443", true, false},
+		{"public.example", "[::ffff:127.0.0.1]:443", true, false},
+		{"public.example", "[64:ff9b::7f00:1]:443", true, false},
+		{"public.example", "100.64.0.1:443", true, false},
+		{"public.example", "[fc00::1]:443", true, false},
+		{"private.example", "10.0.0.1:443", true, true},
+		{"private.example", "127.0.0.1:443", true, false},
+		{"local.example", "127.0.0.1:443", true, true},
+		{"public.example", "10.0.0.1:443", false, true},
+		{"public.example", "127.0.0.1:443", false, true},
+		{"local.example", "169.254.169.254:80", false, false},
+		{"local.example", "169.254.169.254:80", true, false},
+		{"local.example", "[fe80::1]:80", true, false},
+		{"local.example", "[fd00:ec2::254]:80", true, false},
+		{"local.example", "100.100.100.200:80", true, false},
+		{"local.example", "0.0.0.0:80", true, false},
+		{"local.example", "[64:ff9b::a9fe:a9fe]:80", true, false},
+	} {
+		g := newGuard(tt.home, nil)
+		g.lookup = func(_ context.Context, host string) ([]netip.Addr, error) { return home[host], nil }
+		if err := g.judge(t.Context(), tt.address, tt.foreign); (err == nil) != tt.ok {
+			t.Errorf("%s for %s (foreign %t): %v, want it allowed: %t", tt.address, tt.home, tt.foreign, err, tt.ok)
+		}
+	}
+}
+
+// Our own transport really asks the guard: a registry at a link-local address
+// is refused without a retry.
+func TestOwnTransportJudges(t *testing.T) {
+	c := clientOf(t, Options{Registries: []Settings{{Host: "169.254.169.254", PlainHTTP: true}}})
+	_, err := c.Tags(t.Context(), repo("169.254.169.254", "a"))
+	if providers.ClassOf(err) != providers.Invalid || !strings.Contains(err.Error(), "link-local") {
+		t.Errorf("error %v, want a refusal of class invalid", err)
+	}
+}
+
+func TestRetryClasses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		header http.Header
+		class  providers.Class
+		tries  int
+		waits  []time.Duration
+	}{
+		{"500", 500, nil, providers.Transient, 4, []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}},
+		{"503 with seconds", 503, http.Header{"Retry-After": {"7"}}, providers.Transient, 4, nil},
+		{"429 with a date", 429, http.Header{"Retry-After": {"Fri, 02 Jan 2026 03:04:15 GMT"}}, providers.Throttled, 4, nil},
+		{"429 for hours", 429, http.Header{"Retry-After": {"7200"}}, providers.Throttled, 1, nil},
+		{"403", 403, nil, providers.Denied, 1, nil},
+		{"404", 404, nil, providers.NotFound, 1, nil},
+		{"409", 409, nil, providers.Conflict, 1, nil},
+		{"400", 400, nil, providers.Invalid, 1, nil},
+		{"501", 501, nil, providers.Unsupported, 1, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				for k, v := range tt.header {
+					w.Header()[k] = v
+				}
+				w.WriteHeader(tt.status)
+				io.WriteString(w, `{"errors":[{"code":"X","message":"\u001b[31mred\u202e"}]}`)
+			})
+			clock := newQuick()
+			c := clientOf(t, Options{Clock: clock, Registries: []Settings{{Host: p.host(), PlainHTTP: true}}})
+			_, err := c.Manifest(t.Context(), repo(p.host(), "a"), "1")
+			if providers.ClassOf(err) != tt.class || len(p.requests()) != tt.tries {
+				t.Errorf("error %v of class %s after %d tries, want %s after %d", err, providers.ClassOf(err), len(p.requests()), tt.class, tt.tries)
+			}
+			if strings.ContainsAny(err.Error(), "\x1b\u202e") {
+				t.Errorf("the error is not printable: %q", err)
+			}
+			if tt.waits != nil && !cmp.Equal(tt.waits, clock.waits()) {
+				t.Errorf("waits %v, want %v", clock.waits(), tt.waits)
+			}
+			if s := tt.header.Get("Retry-After"); s == "7" && (len(clock.waits()) == 0 || clock.waits()[0] < 7*time.Second) {
+				t.Errorf("waits %v, want at least the 7 s asked for", clock.waits())
+			}
+		})
+	}
+}
+
+func TestDeadHostFailsFast(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {})
+	host := p.host()
+	p.Close()
+	clock := newQuick()
+	c := clientOf(t, Options{Clock: clock, Registries: []Settings{{Host: host, PlainHTTP: true}}})
+	for range 50 {
+		if _, err := c.Tags(t.Context(), repo(host, "a")); err == nil {
+			t.Fatal("a closed port answered")
+		}
+	}
+	if n := c.Stats()[host].Requests["GET tags"]; n > 4 {
+		t.Errorf("%d connections tried, want at most 4", n)
+	}
+	_, err := c.Tags(t.Context(), repo(host, "b"))
+	if providers.ClassOf(err).Retryable() || !strings.Contains(err.Error(), "down") {
+		t.Errorf("error %v of class %s: want one that says the host is down and is not retried", err, providers.ClassOf(err))
+	}
+}
+
+func TestBadCredentialsFailOnce(t *testing.T) {
+	s := registrytest.Start(t, registrytest.WithBasicAuth())
+	asked := 0
+	wrong := func(context.Context, providers.Repository) (Credential, error) {
+		asked++
+		return Credential{Username: "u", Password: func() string { return "wrong-password" }, Origin: "the auth block"}, nil
+	}
+	c := clientOf(t, Options{Registries: []Settings{{Host: s.Host(), PlainHTTP: true, Credential: wrong}}})
+	for i := range 10 {
+		_, err := c.Tags(t.Context(), repo(s.Host(), fmt.Sprint("r", i)))
+		if providers.ClassOf(err) != providers.Denied || !strings.Contains(providers.HintOf(err), "the auth block") || strings.Contains(err.Error(), "wrong-password") {
+			t.Fatalf("error %v, hint %q: want denied, naming the auth block", err, providers.HintOf(err))
+		}
+	}
+	if n := s.Recorder.Total(); n != 2 || asked != 2 {
+		t.Errorf("%d requests, asked %d times for the credential; want 2 and 2: the challenge and one try", n, asked)
+	}
+}
+
+func TestTokensAreRenewed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer string
+		move   time.Duration
+		tokens int
+	}{
+		{"within its life", `{"token":"canary-token","expires_in":300}`, 239 * time.Second, 1},
+		{"at 80 % of its life", `{"token":"canary-token","expires_in":300}`, 241 * time.Second, 2},
+		{"60 s when nothing is said", `{"access_token":"canary-token"}`, 47 * time.Second, 1},
+		{"60 s when nothing is said, over", `{"access_token":"canary-token"}`, 49 * time.Second, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var p *peer
+			p = newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == "/token":
+					io.WriteString(w, tt.answer)
+				case r.Header.Get("Authorization") == "Bearer canary-token":
+					serveManifest(w, someManifest)
+				default:
+					w.Header().Set("WWW-Authenticate", `Basic realm="no", Bearer realm="http://`+r.Host+`/token",service="s,x"`)
+					w.WriteHeader(401)
+				}
+			})
+			clock := newQuick()
+			c := clientOf(t, Options{Clock: clock, Registries: []Settings{{Host: p.host(), PlainHTTP: true, Credential: canary}}})
+			for range 2 {
+				if _, err := c.Head(t.Context(), repo(p.host(), "a"), "1"); err != nil {
+					t.Fatal(err)
+				}
+				clock.mu.Lock()
+				clock.now = clock.now.Add(tt.move)
+				clock.mu.Unlock()
+			}
+			if n := c.Stats()[p.host()].Requests["GET token"]; n != int64(tt.tokens) {
+				t.Errorf("%d tokens asked for, want %d", n, tt.tokens)
+			}
+		})
+	}
+}
+
+func TestCaps(t *testing.T) {
+	padded := func(n int) string {
+		return someManifest + strings.Repeat(" ", n-len(someManifest))
+	}
+	for _, tt := range []struct {
+		size int
+		ok   bool
+	}{{maxManifest - 1, true}, {maxManifest, true}, {maxManifest + 1, false}} {
+		p := newPeer(t, func(w http.ResponseWriter, r *http.Request) { serveManifest(w, padded(tt.size)) })
+		_, err := plainClient(t, p.host()).Manifest(t.Context(), repo(p.host(), "a"), "1")
+		if (err == nil) != tt.ok {
+			t.Errorf("a manifest of %d bytes: %v, want it taken: %t", tt.size, err, tt.ok)
+		}
+		if n := len(p.requests()); n != 1 {
+			t.Errorf("a manifest of %d bytes: %d tries, want 1", tt.size, n)
+		}
+	}
+	for _, tt := range []struct {
+		size int
+		ok   bool
+	}{{maxPage, true}, {maxPage + 1, false}} {
+		p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+			body := `{"tags":null}`
+			io.WriteString(w, body+strings.Repeat(" ", tt.size-len(body)))
+		})
+		if _, err := plainClient(t, p.host()).Tags(t.Context(), repo(p.host(), "a")); (err == nil) != tt.ok {
+			t.Errorf("a page of %d bytes: %v, want it taken: %t", tt.size, err, tt.ok)
+		}
+	}
+}
+
+func TestPaging(t *testing.T) {
+	all := []string{"a", "b", "c", "d", "e"}
+	after := func(last string) []string { return all[slices.Index(all, last)+1:] }
+	for _, tt := range []struct {
+		name string
+		page func(w http.ResponseWriter, q url.Values) string
+		want []string // nil: an error
+	}{
+		{"null", func(http.ResponseWriter, url.Values) string { return `{"tags":null}` }, []string{}},
+		{"missing field", func(http.ResponseWriter, url.Values) string { return `{}` }, []string{}},
+		{"pages without links", func(_ http.ResponseWriter, q url.Values) string {
+			rest := after(q.Get("last"))
+			return tagsOf(rest[:min(2, len(rest))])
+		}, all},
+		{"last is ignored", func(http.ResponseWriter, url.Values) string { return tagsOf(all) }, all},
+		{"a link behind an empty page", func(w http.ResponseWriter, q url.Values) string {
+			if q.Get("last") == "z" {
+				return tagsOf(all)
+			}
+			w.Header().Set("Link", `</v2/r/tags/list?last=z>; rel="next"`)
+			return `{"tags":[]}`
+		}, all},
+		{"unsorted", func(http.ResponseWriter, url.Values) string { return `{"tags":["e","a","d","b","c","a"]}` }, all},
+		{"a link to itself", func(w http.ResponseWriter, q url.Values) string {
+			w.Header().Set("Link", `</v2/r/tags/list?n=1000>; rel="next"`)
+			return tagsOf(all)
+		}, nil},
+		{"an invalid tag", func(http.ResponseWriter, url.Values) string { return `{"tags":["ok","../../x"]}` }, nil},
+		{"two tags fields", func(http.ResponseWriter, url.Values) string { return `{"tags":["a"],"Tags":["b"]}` }, nil},
+		{"no JSON", func(http.ResponseWriter, url.Values) string { return `<html>` }, nil},
+		{"fails on page two", func(w http.ResponseWriter, q url.Values) string {
+			if q.Get("last") != "" {
+				w.WriteHeader(404)
+				return `{"errors":[{"code":"NAME_UNKNOWN"}]}`
+			}
+			w.Header().Set("Link", `</v2/r/tags/list?last=e>; rel="next"`)
+			return tagsOf(all)
+		}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, tt.page(w, r.URL.Query()))
+			})
+			tags, err := plainClient(t, p.host()).Tags(t.Context(), repo(p.host(), "r"))
+			if tt.want == nil {
+				if err == nil {
+					t.Fatalf("tags %v, want an error", tags.Tags)
+				}
+				return
+			}
+			if err != nil || tags.Missing || !slices.Equal(tags.Tags, tt.want) {
+				t.Errorf("tags %v, missing %t, %v; want %v", tags.Tags, tags.Missing, err, tt.want)
+			}
+		})
+	}
+}
+
+func tagsOf(tags []string) string {
+	if len(tags) == 0 {
+		return `{"tags":[]}`
+	}
+	return `{"tags":["` + strings.Join(tags, `","`) + `"]}`
+}
+
+// One page without a Link is checked, once for the registry.
+func TestEndOfListingIsCheckedOnce(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("last") != "" {
+			io.WriteString(w, `{"tags":[]}`)
+			return
+		}
+		io.WriteString(w, `{"tags":["1","2","3"]}`)
+	})
+	c := plainClient(t, p.host())
+	for i := range 20 {
+		if _, err := c.Tags(t.Context(), repo(p.host(), fmt.Sprint("r", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.requests()); n != 21 {
+		t.Errorf("%d requests for 20 listings, want 21", n)
+	}
+}
+
+func TestCatalog(t *testing.T) {
+	s := registrytest.Start(t)
+	for _, name := range []string{"team/a", "team/b/c", "team-b/x", "team"} {
+		registrytest.Push(t, s.Host(), name, "1", registrytest.Image(1))
+	}
+	c := plainClient(t, s.Host())
+	var got []string
+	for name, err := range c.Repositories(t.Context(), s.Host(), "team") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	if want := []string{"team", "team/a", "team/b/c"}; !slices.Equal(got, want) {
+		t.Errorf("repositories %v, want %v", got, want)
+	}
+	tags, err := c.Tags(t.Context(), repo(s.Host(), "nowhere"))
+	if err != nil || !tags.Missing {
+		t.Errorf("tags of no repository: %+v, %v; want missing", tags, err)
+	}
+	for _, status := range []int{401, 403, 404, 405} {
+		s.Faults.Clear()
+		s.Faults.Add(registrytest.Fault{Kind: "catalog", Status: status, Times: -1})
+		for _, err := range c.Repositories(t.Context(), s.Host(), "") {
+			if err == nil || providers.HintOf(err) == "" && status != 401 {
+				t.Errorf("HTTP %d: error %v without a hint", status, err)
+			}
+		}
+	}
+}
+
+func TestHeadWithoutDigest(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ociManifest)
+		io.WriteString(w, someManifest)
+	})
+	d, err := plainClient(t, p.host()).Head(t.Context(), repo(p.host(), "a"), "1")
+	want := providers.Descriptor{MediaType: ociManifest, Digest: providers.SHA256([]byte(someManifest)), Size: int64(len(someManifest))}
+	if diff := cmp.Diff(want, d); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if n := len(p.requests()); n != 2 {
+		t.Errorf("%d requests, want HEAD and GET", n)
+	}
+}
