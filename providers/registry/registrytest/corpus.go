@@ -100,6 +100,16 @@ func DockerImage(seed uint64, layers ...Blob) *Artifact {
 	return image(seed, "linux/amd64", true, layers)
 }
 
+// Annotated is an OCI image with the blobs of a and another digest: the
+// cheapest way to many images.
+func Annotated(a *Artifact, revision string) *Artifact {
+	b := manifest(OCIManifest, a.Blobs[0], a.Blobs[1:], map[string]any{
+		"annotations": map[string]string{"org.opencontainers.image.revision": revision},
+	})
+	b.platform = a.platform
+	return b
+}
+
 // Index is an OCI index of linux/amd64 and linux/arm64 images on the given
 // layers, each with one layer of its own and an attestation, as buildx makes it.
 func Index(seed uint64, layers ...Blob) *Artifact {

@@ -28,38 +28,42 @@ type Tree struct {
 }
 
 // Fill pushes a tree, several repositories at a time, and gives back the tags
-// it has made, fallback tags included. Layers are uploaded once and mounted,
-// so a thousand small repositories take a few seconds.
+// it has made, fallback tags included. What the first repository has is mounted
+// in the others, so that a thousand small repositories take a few seconds.
 func Fill(t testing.TB, host string, tree Tree) Listing {
 	t.Helper()
-	r := dial(host)
-	base := Layer(tree.Seed, cmp.Or(tree.BaseSize, 1024))
-	made := make([]map[string]providers.Digest, tree.Repositories)
-	fill := func(i int, from string) error {
-		tags, err := r.fill(tree, i, base, from)
-		made[i] = tags
-		return err
-	}
-	var err error
-	if tree.Repositories > 0 {
-		err = fill(0, "") // the others mount from it
-	}
-	var group errgroup.Group
-	group.SetLimit(8)
-	for i := 1; i < tree.Repositories && err == nil; i++ {
-		group.Go(func() error { return fill(i, tree.repository(0)) })
-	}
-	if waited := group.Wait(); err == nil {
-		err = waited
-	}
+	listing, err := dial(host).fill(tree)
 	if err != nil {
 		t.Fatalf("registrytest: fill %s: %v", host, err)
 	}
-	listing := Listing{}
-	for i, tags := range made {
-		listing[tree.repository(i)] = tags
-	}
 	return listing
+}
+
+func (r *remote) fill(tree Tree) (Listing, error) {
+	fillers := make([]*filler, tree.Repositories)
+	for i := range fillers {
+		fillers[i] = &filler{remote: r, tree: tree, number: i, have: map[providers.Digest]bool{}, tags: map[string]providers.Digest{}}
+	}
+	var group errgroup.Group
+	group.SetLimit(8)
+	for i, f := range fillers {
+		if i == 0 { // the others mount from it
+			if err := f.fill(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		f.first = fillers[0]
+		group.Go(f.fill)
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	listing := Listing{}
+	for _, f := range fillers {
+		listing[tree.repository(f.number)] = f.tags
+	}
+	return listing, nil
 }
 
 func (tree Tree) repository(i int) string {
@@ -67,9 +71,9 @@ func (tree Tree) repository(i int) string {
 }
 
 // image is the artifact behind tag number tag of repository number i.
-func (tree Tree) image(i, tag int, base Blob) *Artifact {
+func (tree Tree) image(i, tag int) *Artifact {
 	seed := tree.Seed*1_000_003 + uint64(i)*1009 + uint64(tag) + 1
-	layers := []Blob{base}
+	layers := []Blob{Layer(tree.Seed, cmp.Or(tree.BaseSize, 1024))}
 	if tree.LayerSize > 0 {
 		layers = append(layers, Layer(seed, tree.LayerSize))
 	}
@@ -80,65 +84,84 @@ func (tree Tree) image(i, tag int, base Blob) *Artifact {
 		return Index(seed, layers...)
 	case tree.Docker:
 		return DockerImage(seed, layers...)
+	case tree.LayerSize > 0:
+		return Image(seed, layers...)
 	}
-	return Image(seed, layers...)
+	return Annotated(Image(tree.Seed, layers...), fmt.Sprint(seed))
 }
 
-// fill pushes one repository.
-func (r *remote) fill(tree Tree, i int, base Blob, from string) (map[string]providers.Digest, error) {
-	repository := tree.repository(i)
-	tags := map[string]providers.Digest{}
-	if err := r.upload(repository, base, from); err != nil {
-		return nil, fmt.Errorf("%s: %w", repository, err)
-	}
-	have := map[providers.Digest]bool{base.Digest(): true}
-	for n := range tree.Tags {
-		a := tree.image(i, n, base)
+// filler fills one repository.
+type filler struct {
+	remote *remote
+	tree   Tree
+	number int
+	first  *filler                   // finished; nil for the first itself
+	have   map[providers.Digest]bool // blobs that are there
+	tags   map[string]providers.Digest
+}
+
+func (f *filler) repository() string { return f.tree.repository(f.number) }
+
+func (f *filler) fill() error {
+	for n := range f.tree.Tags {
 		tag := fmt.Sprintf("v1.%d.0", n)
-		if err := r.fillImage(tree, repository, tag, a, have, tags); err != nil {
-			return nil, fmt.Errorf("%s:%s: %w", repository, tag, err)
+		if err := f.image(tag, f.tree.image(f.number, n)); err != nil {
+			return fmt.Errorf("%s:%s: %w", f.repository(), tag, err)
 		}
 	}
-	return tags, nil
+	return nil
 }
 
-func (r *remote) fillImage(tree Tree, repository, tag string, a *Artifact, have map[providers.Digest]bool, tags map[string]providers.Digest) error {
-	if err := r.pushNew(repository, tag, a, have); err != nil {
+// image pushes an image with what belongs to it.
+func (f *filler) image(tag string, a *Artifact) error {
+	if err := f.tag(tag, a); err != nil {
 		return err
 	}
-	tags[tag] = a.Digest()
-	if tree.Signed {
-		signature := Signature(a, tree.Seed)
-		if err := r.pushNew(repository, SignatureTag(a.Digest()), signature, have); err != nil {
+	if f.tree.Signed {
+		if err := f.tag(SignatureTag(a.Digest()), Signature(a, f.tree.Seed)); err != nil {
 			return err
 		}
-		tags[SignatureTag(a.Digest())] = signature.Digest()
 	}
-	if !tree.SBOMs {
+	if !f.tree.SBOMs {
 		return nil
 	}
-	list, err := r.pushReferrer(repository, SBOM(a, tree.Seed))
+	list, err := f.remote.pushReferrer(f.repository(), SBOM(a, f.tree.Seed))
 	if list != nil {
-		tags[FallbackTag(a.Digest())] = list.Digest()
+		f.tags[FallbackTag(a.Digest())] = list.Digest()
 	}
 	return err
 }
 
-// pushNew is push for a repository whose blobs we know.
-func (r *remote) pushNew(repository, tag string, a *Artifact, have map[providers.Digest]bool) error {
+func (f *filler) tag(tag string, a *Artifact) error {
+	f.tags[tag] = a.Digest()
+	return f.put(tag, a)
+}
+
+// put pushes what is below a, then a itself.
+func (f *filler) put(reference string, a *Artifact) error {
 	for _, child := range a.Children {
-		if err := r.pushNew(repository, string(child.Digest()), child, have); err != nil {
+		if err := f.put(string(child.Digest()), child); err != nil {
 			return err
 		}
 	}
 	for _, blob := range a.Blobs {
-		if d := blob.Digest(); !have[d] {
-			if err := r.upload(repository, blob, ""); err != nil {
-				return err
-			}
-			have[d] = true
+		if err := f.blob(blob); err != nil {
+			return err
 		}
 	}
-	_, err := r.putManifest(repository, tag, a)
+	_, err := f.remote.putManifest(f.repository(), reference, a)
 	return err
+}
+
+func (f *filler) blob(b Blob) error {
+	d := b.Digest()
+	if f.have[d] {
+		return nil
+	}
+	f.have[d] = true
+	from := ""
+	if f.first != nil && f.first.have[d] {
+		from = f.first.repository()
+	}
+	return f.remote.upload(f.repository(), b, from)
 }
