@@ -193,38 +193,61 @@ func oneOf(got map[string]Record, allowed []map[string]Record) bool {
 	return false
 }
 
+// faultStarts are the disks that a run with a fault begins on: a canonical
+// state, none at all, and what a crash leaves: a torn tail behind a journal,
+// a leftover temporary file, a second name; and a wide mode.
+func faultStarts(t *testing.T) map[string]func() *statefiletest.Disk {
+	torn := killed(t, diskWith(t, startRecords()...), func(j *Journal) {
+		check(t, "done", j.Done(Put(tag("b:2", 4))))
+	})
+	torn.Edit(file, func(b []byte) []byte { return append(b, `{"j":"do`...) })
+	crashed := torn.Bytes(file)
+	return map[string]func() *statefiletest.Disk{
+		"canonical": func() *statefiletest.Disk { return diskWith(t, startRecords()...) },
+		"missing":   statefiletest.New,
+		"crashed": func() *statefiletest.Disk {
+			d := diskWith(t)
+			d.Put(file, crashed, 0o644)
+			d.Put("."+file+".tmp-0123456789abcdef", []byte("x"), 0o600)
+			_ = d.Remove(".freightliner/" + file + ".bak")
+			check(t, "link", d.Link(file, ".freightliner/"+file+".bak"))
+			return d.Clone()
+		},
+	}
+}
+
 // TestEverySingleFault fails each file operation of a run, once and for ever,
 // with each errno: the run says so, the state is an old or a new one and never
 // a broken one, and whatever was acknowledged is in some file or was printed.
 func TestEverySingleFault(t *testing.T) {
-	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EMFILE, syscall.EACCES, syscall.EINTR}
 	cases := 0
-	for i, errno := range errnos {
-		for _, always := range []bool{false, true} {
-			for _, short := range []bool{false, true} {
-				if short && i > 0 {
-					continue
-				}
-				for at := 1; ; at++ {
-					cases++
-					if faultyRun(t, statefiletest.Fault{At: at, Err: errno, Always: always, Short: short}) {
-						break
+	for name, start := range faultStarts(t) {
+		for i, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT, syscall.EMFILE, syscall.EACCES, syscall.EINTR} {
+			for _, always := range []bool{false, true} {
+				for _, short := range []bool{false, true} {
+					if short && i > 0 {
+						continue // only a write knows the difference
+					}
+					clean := false
+					for at := 1; !clean; at++ {
+						cases++
+						clean = faultyRun(t, name, start(), statefiletest.Fault{At: at, Err: errno, Always: always, Short: short})
 					}
 				}
 			}
 		}
 	}
 	t.Logf("%d cases", cases)
-	if cases < 500 {
+	if cases < 2000 {
 		t.Fatalf("only %d faults were tried", cases)
 	}
 }
 
 // faultyRun does one run with one fault and reports whether the fault was
 // never reached.
-func faultyRun(t *testing.T, fault statefiletest.Fault) (clean bool) {
-	d := diskWith(t, startRecords()...)
-	model := models(byAddress(mustRead(t, d)))
+func faultyRun(t *testing.T, name string, d *statefiletest.Disk, fault statefiletest.Fault) (clean bool) {
+	begin := mustRead(t, d)
+	model := models(byAddress(begin))
 	before := d.Bytes(file)
 	elsewhere := statefiletest.New()
 	var printed bytes.Buffer
@@ -244,7 +267,7 @@ func faultyRun(t *testing.T, fault statefiletest.Fault) (clean bool) {
 			err = j.Close()
 			closed = true
 			if runErr != nil && err == nil {
-				t.Fatalf("%+v: the run failed with %v and Close said nothing", fault, runErr)
+				t.Fatalf("%s, %+v: the run failed with %v and Close said nothing", name, fault, runErr)
 			}
 		}
 	}
@@ -257,21 +280,24 @@ func faultyRun(t *testing.T, fault statefiletest.Fault) (clean bool) {
 		}
 		return b.String()
 	}
-	if !closed && !bytes.Equal(before, d.Bytes(file)) {
-		t.Fatalf("%+v: the run did not begin and changed the state\n%s", fault, describe())
+	if !closed && begin.Exists() && begin.Canonical() && !bytes.Equal(before, d.Bytes(file)) {
+		t.Fatalf("%s, %+v: the run did not begin and changed the state\n%s", name, fault, describe())
 	}
 	s, readErr := Read(d, file)
 	if readErr != nil {
-		t.Fatalf("%+v: the state does not open: %v\n%s", fault, readErr, describe())
+		t.Fatalf("%s, %+v: the state does not open: %v\n%s", name, fault, readErr, describe())
 	}
-	if !oneOf(byAddress(s), model) {
-		t.Fatalf("%+v: a state that never was: %v\n%s", fault, byAddress(s), describe())
+	if !oneOf(byAddress(s), model) || begin.Exists() && !s.Exists() {
+		t.Fatalf("%s, %+v: a state that never was: %v\n%s", name, fault, byAddress(s), describe())
+	}
+	if !closed && err == nil {
+		t.Fatalf("%s, %+v: the run did not begin and did not say so\n%s", name, fault, describe())
 	}
 	if err == nil && !maps.Equal(byAddress(s), model[len(model)-1]) {
-		t.Fatalf("%+v: success, and the state is not the last one\n%s", fault, describe())
+		t.Fatalf("%s, %+v: success, and the state is not the last one\n%s", name, fault, describe())
 	}
 	if !kept(t, model[reached:], d, elsewhere, &printed) {
-		t.Fatalf("%+v: acknowledged work is nowhere; the run said: %v\n%s", fault, err, describe())
+		t.Fatalf("%s, %+v: acknowledged work is nowhere; the run said: %v\n%s", name, fault, err, describe())
 	}
 	return made < fault.At
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +133,37 @@ func TestEveryLineDroppedDoubledOrMoved(t *testing.T) {
 				try("moved", i, all[:i], all[i+1:k+1], all[i:i+1], all[k+1:])
 				try("swapped", i, all[:i], all[k:k+1], all[i+1:k], all[i:i+1], all[k+1:])
 			}
+		}
+	}
+}
+
+// TestRandomEdits: a few bytes overwritten, inserted or taken out anywhere.
+// What opens is the state at an earlier line, with the rest named as torn.
+func TestRandomEdits(t *testing.T) {
+	data, prefixes, durable := damaged(t)
+	d := statefiletest.New()
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 4000 {
+		broken := bytes.Clone(data)
+		for range 1 + r.IntN(3) {
+			at, n := r.IntN(len(broken)), 1+r.IntN(8)
+			bytesIn := make([]byte, n)
+			for k := range bytesIn {
+				bytesIn[k] = "\x00\n\"{}x0"[r.IntN(7)]
+			}
+			broken = slices.Replace(broken, at, min(len(broken), at+r.IntN(9)), bytesIn...)
+		}
+		d.Put(file, broken, 0o600)
+		s, err := Read(d, file)
+		if errors.Is(err, ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("edit %d: %v, want ErrDamaged\n%q", i, err, broken)
+		}
+		from := len(broken) - s.Torn()
+		if from < durable || from > len(data) || !bytes.Equal(broken[:from], data[:from]) || !maps.Equal(prefixes[from], byAddress(s)) {
+			t.Fatalf("edit %d opens with %d torn bytes:\n%q", i, s.Torn(), broken)
 		}
 	}
 }

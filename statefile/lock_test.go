@@ -17,12 +17,19 @@ import (
 	"freightliner/statefile/statefiletest"
 )
 
-const childEnv = "STATEFILE_TEST_LOCK_DIR"
+const (
+	childEnv = "STATEFILE_TEST_LOCK_DIR"
+	writeEnv = "STATEFILE_TEST_WRITE_DIR"
+)
 
 // TestMain makes the test binary its own second process: with childEnv set it
 // takes the lock of that directory, says how that went, and holds it until its
-// stdin ends.
+// stdin ends; with writeEnv set it does runs in that directory until killed.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(writeEnv); dir != "" {
+		fmt.Println("ended:", writeForever(dir))
+		os.Exit(1)
+	}
 	dir := os.Getenv(childEnv)
 	if dir == "" {
 		os.Exit(m.Run())
