@@ -80,7 +80,7 @@ func New(o Options) *Client {
 		remotes:   map[remoteKey]*remote{},
 	}
 	if c.clock == nil {
-		c.clock = machineClock{}
+		c.clock = SystemClock{}
 	}
 	if c.random == nil {
 		c.random = rand.Float64
@@ -151,12 +151,12 @@ func (c *Client) at(op string, repo providers.Repository, ref string) (*remote, 
 	return c.remoteFor(repo)
 }
 
-// machineClock is the clock of the machine.
-type machineClock struct{}
+// SystemClock is the machine's clock.
+type SystemClock struct{}
 
-func (machineClock) Now() time.Time { return time.Now() }
+func (SystemClock) Now() time.Time { return time.Now() }
 
-func (machineClock) Wait(ctx context.Context, d time.Duration) error {
+func (SystemClock) Wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -556,12 +556,12 @@ func TestOneTokenForAllWorkers(t *testing.T) {
 	image := registrytest.Image(1)
 	dest := registrytest.Start(t)
 	registrytest.Push(t, dest.Host(), "seed", "1", image)
-	c := clientOf(t, Options{Clock: machineClock{},
+	c := clientOf(t, Options{Clock: SystemClock{},
 		Registries: []Settings{{Host: s.Host(), PlainHTTP: true, Credential: canary}, {Host: dest.Host(), PlainHTTP: true}}})
 	copier := NewCopier(c)
 	mustCopy(t, copier, Job{From: repo(dest.Host(), "seed"), To: repo(s.Host(), "a"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
 	s.Recorder.Reset()
-	fresh := clientOf(t, Options{Clock: machineClock{}, Registries: []Settings{{Host: s.Host(), PlainHTTP: true, Credential: canary}}})
+	fresh := clientOf(t, Options{Clock: SystemClock{}, Registries: []Settings{{Host: s.Host(), PlainHTTP: true, Credential: canary}}})
 	group, ctx := errgroup.WithContext(t.Context())
 	for range 30 {
 		group.Go(func() error {

@@ -120,7 +120,7 @@ func fold(key string) string {
 
 // document is a manifest or an index as it is written.
 type document struct {
-	SchemaVersion json.Number       `json:"schemaVersion"`
+	SchemaVersion json.RawMessage   `json:"schemaVersion"`
 	MediaType     string            `json:"mediaType"`
 	ArtifactType  string            `json:"artifactType"`
 	Subject       *entry            `json:"subject"`
@@ -162,7 +162,7 @@ func parseManifest(raw []byte, contentType string) (*Manifest, error) {
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return nil, errors.New("not a manifest: " + providers.Printable(strings.TrimPrefix(err.Error(), "json: "), 200))
 	}
-	if doc.SchemaVersion == "1" || doc.FSLayers != nil || isSchema1(doc.MediaType) {
+	if string(doc.SchemaVersion) == "1" || doc.FSLayers != nil || isSchema1(doc.MediaType) {
 		return nil, &providers.Error{Class: providers.Unsupported, Err: errors.New("a Docker schema 1 manifest"),
 			Hint: "Schema 1 has been out of use since 2017; build or push the image again with a current tool."}
 	}
@@ -171,7 +171,7 @@ func parseManifest(raw []byte, contentType string) (*Manifest, error) {
 	if m.MediaType, err = doc.kind(baseType(contentType)); err != nil {
 		return nil, err
 	}
-	if doc.SchemaVersion != "2" && m.MediaType != ociArtifact {
+	if string(doc.SchemaVersion) != "2" && m.MediaType != ociArtifact {
 		return nil, fmt.Errorf("schemaVersion is %q, not 2", providers.Printable(string(doc.SchemaVersion), 20))
 	}
 	return m, doc.fill(m)
