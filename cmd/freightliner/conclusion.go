@@ -30,7 +30,8 @@ func (v conclusion) write() {
 	if v.a.destroy {
 		title = "Destroy complete!"
 	}
-	if sum.Failed+sum.Skipped+sum.Stale+sum.NotStarted > 0 {
+	left := v.a.plan.Totals().Failed
+	if sum.Failed+sum.Skipped+sum.Stale+sum.NotStarted+left > 0 {
 		title = v.p.paint(yellow, "Apply incomplete.")
 		if v.a.destroy {
 			title = v.p.paint(yellow, "Destroy incomplete.")
@@ -51,6 +52,9 @@ func (v conclusion) write() {
 		}
 	}
 	fmt.Fprintf(v.w, "; %s moved, %s there already, in %s.\n", size(sum.Bytes), size(sum.Present), span(sum.Duration))
+	if left > 0 {
+		fmt.Fprintf(v.w, "%s could not be observed when planning and was left out; see above.\n", plural(left, "part"))
+	}
 	v.next()
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
 
 	"freightliner/config"
 	"freightliner/planner"
+	"freightliner/providers"
 )
 
 // diagnosticText writes mistakes as Terraform does, with a caret under the
@@ -137,7 +139,7 @@ func problemDiagnostics(p *planner.Plan, sources map[string][]byte) config.Diagn
 		d := config.Diagnostic{
 			Warning: problem.Blocked && !problem.Guard,
 			Summary: problem.Summary,
-			Hint:    problem.Hint,
+			Hint:    cmp.Or(problem.Hint, classHints[problem.Class]),
 			Range:   problem.Range,
 			Excerpt: excerptOf(sources, problem.Range),
 		}
@@ -147,6 +149,12 @@ func problemDiagnostics(p *planner.Plan, sources map[string][]byte) config.Diagn
 		diags = append(diags, d)
 	}
 	return diags
+}
+
+// classHints are the way out where nobody below knew a better one.
+var classHints = map[providers.Class]string{
+	providers.NotFound: "Check the names of the repository and the tag. Some registries say the same when a credential is missing.",
+	providers.Denied:   "Log in with docker login, or write an auth block in the registry block.",
 }
 
 func excerptOf(sources map[string][]byte, r config.Range) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -131,7 +132,7 @@ func rangeOf(r config.Range) *jsonRange {
 
 func problemOf(p *planner.Problem) *jsonDiagnostic {
 	j := &jsonDiagnostic{
-		Severity: "error", Summary: p.Summary, Hint: p.Hint, Class: p.Class.String(),
+		Severity: "error", Summary: p.Summary, Hint: cmp.Or(p.Hint, classHints[p.Class]), Class: p.Class.String(),
 		Address: p.Address, Guard: p.Guard, Range: rangeOf(p.Range),
 	}
 	if p.Blocked && !p.Guard {
