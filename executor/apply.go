@@ -78,6 +78,9 @@ func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *wa
 	w.changed.L = &w.mu
 	w.ready.plan = plan
 	w.opts.Parallelism = cmp.Or(opts.Parallelism, defaultParallelism)
+	if opts.Clock == nil {
+		w.opts.Clock = registry.SystemClock{}
+	}
 	if opts.Retries == 0 {
 		w.opts.Retries = defaultRetries
 	}

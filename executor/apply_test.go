@@ -29,6 +29,7 @@ type bench struct {
 	tree                config.Tree
 	images              []config.Image
 	fsys                statefile.FS
+	clock               registry.Clock // nil for the machine's
 	events              []executor.Event
 	mu                  sync.Mutex
 }
@@ -52,14 +53,16 @@ func newBench(t *testing.T, options ...registrytest.Option) *bench {
 	return b
 }
 
-// instant is a clock whose waits are over at once.
+// instant is a clock whose waits are over at once: for retries without pauses.
+// Followers of another action's upload do not wait either, so it is no clock
+// for tests that count bytes.
 type instant struct{}
 
 func (instant) Now() time.Time                                  { return time.Unix(0, 0) }
 func (instant) Wait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func (b *bench) client() *registry.Client {
-	c := registry.New(registry.Options{Clock: instant{}, Registries: []registry.Settings{
+	c := registry.New(registry.Options{Clock: b.clock, Registries: []registry.Settings{
 		{Host: b.source.Host(), PlainHTTP: true}, {Host: b.destination.Host(), PlainHTTP: true},
 	}})
 	b.t.Cleanup(c.Close)
@@ -108,7 +111,7 @@ func (b *bench) apply(p *planner.Plan, change ...func(*executor.Options)) *execu
 		b.t.Fatal(err)
 	}
 	b.events = nil
-	opts := executor.Options{Clock: instant{}, Parallelism: 4, Events: func(e executor.Event) {
+	opts := executor.Options{Clock: b.clock, Parallelism: 4, Events: func(e executor.Event) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.events = append(b.events, e)
@@ -329,6 +332,7 @@ func TestReferrersWaitForTheirImage(t *testing.T) {
 func TestPassingTroubleIsTriedAgainLast(t *testing.T) {
 	b := newBench(t)
 	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 2, Tags: 1, Prefix: "acme"})
+	b.clock = instant{}
 	// More failures than one request's own retries get over.
 	b.destination.Faults.Add(registrytest.Fault{Method: "PUT", Path: `^/v2/mirror/app-0000/manifests/`, Times: 6, Status: 503})
 	summary := b.apply(b.plan())
@@ -363,7 +367,7 @@ func TestNoEffectAfterTheJournalFailed(t *testing.T) {
 	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 6, Tags: 1, Prefix: "acme"})
 	p := b.plan()
 	summary := executor.Apply(context.Background(), p, executor.Run{State: b.state(), Journal: &brokenJournal{left: 2}, Client: b.client()},
-		executor.Options{Clock: instant{}, Parallelism: 1})
+		executor.Options{Parallelism: 1})
 	if summary.JournalErr == nil || summary.Done != 1 {
 		t.Errorf("%s, journal error %v", outcomes(summary), summary.JournalErr)
 	}

@@ -75,7 +75,7 @@ type Options struct {
 	Retries     int // further tries of an action after transient or throttled failures; default 2, negative for none
 	MaxFailures int // stop starting work after this many failures; 0 for no bound
 	Events      func(Event)
-	Clock       registry.Clock
+	Clock       registry.Clock // nil for the machine's
 	// Stop, when closed, ends the run softly: no action starts any more, those
 	// under way may finish until the context ends.
 	Stop <-chan struct{}

@@ -154,8 +154,10 @@ func (c *Client) at(op string, repo providers.Repository, ref string) (*remote, 
 // SystemClock is the machine's clock.
 type SystemClock struct{}
 
+// Now is time.Now.
 func (SystemClock) Now() time.Time { return time.Now() }
 
+// Wait returns after d, or with ctx's error when that ends first.
 func (SystemClock) Wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

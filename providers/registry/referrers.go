@@ -109,20 +109,9 @@ func mayHave(tags *TagList, tag string) bool {
 
 // subjectReferrers are the manifests that name subject as theirs.
 func (c *Client) subjectReferrers(ctx context.Context, r *remote, repo providers.Repository, subject providers.Digest, tags *TagList) ([]providers.Descriptor, error) {
-	if r.referrers.Load() != referrersTags {
-		list, err := c.askReferrers(ctx, r, repo, subject)
-		if err == nil {
-			r.referrers.Store(referrersAPI)
-			return list, nil
-		}
-		if class := providers.ClassOf(err); class != providers.NotFound && class != providers.Unsupported || r.referrers.Load() == referrersAPI {
-			return nil, err
-		}
-		// NAME_UNKNOWN may be about the path or about the repository; only for one
-		// that is there does it mean that there is no API.
-		if !hasCode(err, "NAME_UNKNOWN") || tags != nil && !tags.Missing {
-			r.referrers.CompareAndSwap(referrersUnknown, referrersTags)
-		}
+	list, answered, err := c.byAPI(ctx, r, repo, subject, tags)
+	if answered || err != nil {
+		return list, err
 	}
 	if !mayHave(tags, FallbackTag(subject)) {
 		return nil, nil
@@ -132,6 +121,37 @@ func (c *Client) subjectReferrers(ctx context.Context, r *remote, repo providers
 		return nil, err
 	}
 	return m.Manifests, nil
+}
+
+// byAPI asks the referrers API, unless the registry is known not to have it.
+// While that is not known only one request finds it out; a thousand subjects
+// that are looked at side by side wait for its answer.
+func (c *Client) byAPI(ctx context.Context, r *remote, repo providers.Repository, subject providers.Digest, tags *TagList) (list []providers.Descriptor, answered bool, err error) {
+	if r.referrers.Load() == referrersUnknown {
+		r.probing.Lock()
+		if r.referrers.Load() == referrersUnknown {
+			defer r.probing.Unlock() // this request is the one that finds out
+		} else {
+			r.probing.Unlock()
+		}
+	}
+	if r.referrers.Load() == referrersTags {
+		return nil, false, nil
+	}
+	list, err = c.askReferrers(ctx, r, repo, subject)
+	if err == nil {
+		r.referrers.Store(referrersAPI)
+		return list, true, nil
+	}
+	if class := providers.ClassOf(err); class != providers.NotFound && class != providers.Unsupported || r.referrers.Load() == referrersAPI {
+		return nil, false, err
+	}
+	// NAME_UNKNOWN may be about the path or about the repository; only for one
+	// that is there does it mean that there is no API.
+	if !hasCode(err, "NAME_UNKNOWN") || tags != nil && !tags.Missing {
+		r.referrers.CompareAndSwap(referrersUnknown, referrersTags)
+	}
+	return nil, false, nil
 }
 
 // askReferrers pages through the referrers API.

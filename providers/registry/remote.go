@@ -41,6 +41,7 @@ type remote struct {
 	// Learned during the run, for the host.
 	tagEnds, catalogEnds listingEnd
 	referrers            atomic.Int32 // referrersUnknown, referrersAPI, referrersTags
+	probing              sync.Mutex   // held by the request that finds out about referrers
 }
 
 var remoteIDs atomic.Int64
