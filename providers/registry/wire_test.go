@@ -560,3 +560,10 @@ func TestHeadWithoutDigest(t *testing.T) {
 		t.Errorf("%d requests, want HEAD and GET", n)
 	}
 }
+
+func httptestServer(t *testing.T, h http.Handler) (host string) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
