@@ -221,4 +221,5 @@ func (j *Journal) extend(s *State) {
 	j.changes = maps.Clone(s.replay.changes)
 	j.intents = maps.Clone(s.replay.intents)
 	j.journalled = s.replay.lines > 0
+	j.reserved = 0
 }

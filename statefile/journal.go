@@ -73,6 +73,8 @@ type Journal struct {
 	done       int64
 	failed     int64
 	timer      <-chan time.Time // fires when unsynced bytes are due
+	reserved   int64            // offset up to which the disk has set room aside
+	noReserve  bool             // the disk does not do that
 	err        error            // the first failed write or sync
 }
 
@@ -382,6 +384,7 @@ func (j *Journal) append(buf []byte) {
 	if j.file == nil || len(buf) == 0 {
 		return
 	}
+	j.reserve(len(buf))
 	if _, err := j.file.Write(buf); err != nil {
 		j.rescue(fmt.Errorf("write %s: %w", j.where.Path, err))
 		return

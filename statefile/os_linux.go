@@ -22,3 +22,16 @@ func syncData(f *os.File) error {
 	}
 	return syncErr
 }
+
+// Reserve asks the disk for size bytes behind from without making the file
+// longer: what is appended there later can not fail for want of space.
+func (f osFile) Reserve(from, size int64) error {
+	var reserveErr error
+	err := control(f.File, func(fd int) {
+		reserveErr = unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, from, size)
+	})
+	if err != nil {
+		return err
+	}
+	return reserveErr
+}

@@ -115,7 +115,7 @@ func (r *rescuer) line(line []byte, at, n int) {
 		r.drop(at, n, "a conflict marker")
 		return
 	}
-	address, _, _, what := parseRecord(line)
+	address, _, _, what := parseRecord(line, new(Record))
 	if what != "" {
 		r.drop(at, n, what)
 		return

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -198,3 +200,61 @@ func TestReplaceNeedsTheLock(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestDefaultsOfTheMachine: without a random source and clock, lineages differ
+// and lines still become durable by themselves.
+func TestDefaultsOfTheMachine(t *testing.T) {
+	one, err := Build("", slices.Values(sample()), nil)
+	check(t, "build", err)
+	two, err := Build("", slices.Values(sample()), nil)
+	check(t, "build", err)
+	if one.Lineage() == two.Lineage() || len(one.Lineage()) != 32 {
+		t.Errorf("two new states have lineages %q and %q", one.Lineage(), two.Lineage())
+	}
+	d := diskWith(t)
+	synced := make(chan struct{}, 10)
+	d.After(func(op statefiletest.Op) {
+		if op.Verb == "sync" && op.Path == file {
+			synced <- struct{}{}
+		}
+	})
+	j, _, l := open(t, d, "r", Options{})
+	check(t, "first", j.Done(Put(tag("a", 1))))
+	<-synced
+	check(t, "second", j.Done(Put(tag("b", 1))))
+	<-synced // after 100 ms of real time
+	check(t, "close", j.Close())
+	check(t, "release", l.Release())
+}
+
+// TestNowhereToGo: when no file takes the state and nobody can print it, Close
+// says exactly that, and the old state is whole.
+func TestNowhereToGo(t *testing.T) {
+	for _, lastResort := range []io.Writer{nil, brokenPrinter{}} {
+		d := diskWith(t, sample()...)
+		opts := testOptions()
+		opts.LastResort = lastResort
+		j, s, l := open(t, d, "r", opts)
+		d.Fail(&statefiletest.Fault{At: 1, Verb: "write", Err: syscall.ENOSPC, Always: true})
+		if err := j.Done(Put(tag("a", 1))); !errors.Is(err, ErrNotDurable) {
+			t.Errorf("Done says %v", err)
+		}
+		err := j.Close()
+		want := "no file could take the state"
+		if lastResort != nil {
+			want = "print the state: out of paper"
+		}
+		if !errors.Is(err, ErrNotDurable) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Close says %v, want %q in it", err, want)
+		}
+		d.Fail(nil)
+		check(t, "release", l.Release())
+		if after := mustRead(t, d); after.ID() != s.ID() {
+			t.Error("the old state is not whole")
+		}
+	}
+}
+
+type brokenPrinter struct{}
+
+func (brokenPrinter) Write([]byte) (int, error) { return 0, errors.New("out of paper") }

@@ -161,13 +161,14 @@ func verifyAll(buf []byte, chunks []chunk) {
 // line before it. It stops at the first fault.
 func (c *chunk) verify(buf []byte) {
 	c.records = make([]uint32, 0, (c.stop-c.start)/128)
+	var r Record // decoded into for every line, and thrown away
 	for at := c.start; at < c.stop; {
 		feed := bytes.IndexByte(buf[at:c.stop], '\n')
 		if feed < 0 {
 			c.bad = &fault{at, "the line has no end"}
 			return
 		}
-		key, prev, v, what := parseRecord(buf[at : at+feed])
+		key, prev, v, what := parseRecord(buf[at:at+feed], &r)
 		if what == "" && len(c.records) > 0 {
 			what = follows(key, prev, c.lastKey)
 		}
@@ -188,8 +189,9 @@ func (c *chunk) verify(buf []byte) {
 }
 
 // parseRecord checks a record's line on its own: everything but its place.
-// The address shares the line's memory where it can.
-func parseRecord(line []byte) (address string, prev uint32, v verdict, what string) {
+// The address shares the line's memory where it can. The record is only scratch
+// space here: decoding it is the check.
+func parseRecord(line []byte, scratch *Record) (address string, prev uint32, v verdict, what string) {
 	e, prev, what := splitRecord(line)
 	if what != "" {
 		return "", 0, unreadable, what
@@ -199,8 +201,8 @@ func parseRecord(line []byte) (address string, prev uint32, v verdict, what stri
 	if !c.end() || address == "" || len(address) > maxAddress {
 		return "", 0, unreadable, "the address is not as freightliner writes it"
 	}
-	var r Record
-	if v = decode(e.rest, &r); v == unreadable {
+	*scratch = Record{}
+	if v = decode(e.rest, scratch); v == unreadable {
 		return "", 0, unreadable, "the members are not as freightliner writes them"
 	}
 	return address, prev, v, ""

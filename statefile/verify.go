@@ -152,7 +152,7 @@ func (w *walker) line(line []byte, whole bool, n int, at int64) {
 }
 
 func (w *walker) record(line []byte, n int, at int64) {
-	address, prev, _, what := parseRecord(line)
+	address, prev, _, what := parseRecord(line, new(Record))
 	if what != "" {
 		w.find(n, at, what)
 		w.trusted = false
