@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"freightliner/providers"
@@ -33,6 +34,7 @@ type authorizer struct {
 
 	credential *Credential
 	asking     chan struct{} // closed when the credential is there; nil when nobody asks
+	worked     atomic.Bool   // a proof was accepted, so a refusal is about rights, not about the credential
 	refused    error         // the credential is no good: every call fails with this
 	lacking    map[string]error
 	wider      map[string][]string // scopes the registry named for what we asked, by key
@@ -168,7 +170,12 @@ func basic(c Credential) string {
 }
 
 // accepted notes that a request went through.
-func (p *proof) accepted() { p.learned(authOpen) }
+func (p *proof) accepted() {
+	if p.header != "" {
+		p.auth.worked.Store(true)
+	}
+	p.learned(authOpen)
+}
 
 // unused notes that a request did not reach the registry.
 func (p *proof) unused() { p.learned(authUnknown) }
@@ -305,8 +312,8 @@ func (p *proof) madeOf(c Credential) bool {
 	return c.Bearer != nil && c.Bearer() == p.value
 }
 
-// final gives up. A password that is not taken is no good for the whole
-// registry; a token that is not taken says something about its scopes only.
+// final gives up. A password that was never taken is no good for the whole
+// registry; a token, or a password that was taken elsewhere, lacks rights here.
 func (a *authorizer) final(p *proof, answer error) error {
 	a.mu.Lock()
 	credential := Credential{}
@@ -314,7 +321,7 @@ func (a *authorizer) final(p *proof, answer error) error {
 		credential = *a.credential
 	}
 	a.mu.Unlock()
-	if p.state == authBearer {
+	if p.state == authBearer || a.worked.Load() {
 		err := a.denied(fmt.Errorf("no access with %s: %w", strings.Join(p.scopes, " "), answer), a.where(credential))
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -448,6 +455,11 @@ func (a *authorizer) token(ctx context.Context, key string, scopes []string, cre
 		a.mu.Unlock()
 
 		t, err := a.fetch(ctx, scopes, credential)
+		if statusOf(err) == http.StatusUnauthorized && a.worked.Load() {
+			if fresh, changed := a.replaced(ctx, scopes, credential); changed {
+				t, err = a.fetch(ctx, scopes, fresh)
+			}
+		}
 		a.mu.Lock()
 		delete(a.flights, key)
 		if f.err = err; err == nil {
@@ -458,6 +470,28 @@ func (a *authorizer) token(ctx context.Context, key string, scopes []string, cre
 		close(f.done)
 		return f.value, f.err
 	}
+}
+
+// replaced asks for the credential anew after one that used to work was refused,
+// as a refresh token is after some hours, and reports whether it is another one.
+func (a *authorizer) replaced(ctx context.Context, scopes []string, old Credential) (fresh Credential, changed bool) {
+	a.mu.Lock()
+	if a.credential != nil && same(*a.credential, old) {
+		a.credential = nil
+	}
+	a.mu.Unlock()
+	fresh, err := a.ask(ctx, scopes)
+	return fresh, err == nil && !same(fresh, old)
+}
+
+func same(a, b Credential) bool {
+	value := func(f func() string) string {
+		if f == nil {
+			return ""
+		}
+		return f()
+	}
+	return a.Username == b.Username && value(a.Password) == value(b.Password) && value(a.Identity) == value(b.Identity) && value(a.Bearer) == value(b.Bearer)
 }
 
 // keep stores a token, and forgets dead ones when there are many.
@@ -518,14 +552,15 @@ func (a *authorizer) fetch(ctx context.Context, scopes []string, credential Cred
 	return t, nil
 }
 
-// notGiven is the error for a token server that refuses. A credential that is
-// not taken there is no good for the whole registry.
+// notGiven is the error for a token server that refuses. A credential that was
+// never taken is no good for the whole registry; one that was lacks the rights
+// that were asked for, which is how some servers answer a mount.
 func (a *authorizer) notGiven(c *call, resp *http.Response, credential Credential) error {
 	err := a.remote.unwanted(c, resp)
 	if providers.ClassOf(err) != providers.Denied {
 		return err
 	}
-	if resp.StatusCode == http.StatusUnauthorized && (credential.Username != "" || credential.Identity != nil) {
+	if resp.StatusCode == http.StatusUnauthorized && (credential.Username != "" || credential.Identity != nil) && !a.worked.Load() {
 		return a.giveUp(err, credential)
 	}
 	return a.denied(err, a.where(credential))

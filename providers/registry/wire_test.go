@@ -79,7 +79,9 @@ func TestCredentialsStayHome(t *testing.T) {
 	}{{
 		name: "blob redirect",
 		home: func(evil string) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/blob?sig=1", 307) }
+			return func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, evil+"/blob?sig=1", http.StatusTemporaryRedirect)
+			}
 		},
 		call: func(ctx context.Context, c *Client, at providers.Repository) error {
 			_, err := c.Head(ctx, at, "1")
@@ -94,7 +96,7 @@ func TestCredentialsStayHome(t *testing.T) {
 			}
 		},
 		home: func(evil string) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/blob", 302) }
+			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/blob", http.StatusFound) }
 		},
 		call: func(ctx context.Context, c *Client, at providers.Repository) error {
 			_, err := c.Manifest(ctx, at, "1")
@@ -142,7 +144,9 @@ func TestCredentialsStayHome(t *testing.T) {
 	}, {
 		name: "manifest PUT redirected",
 		home: func(evil string) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil+"/put", 307) }
+			return func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, evil+"/put", http.StatusTemporaryRedirect)
+			}
 		},
 		call: func(ctx context.Context, c *Client, at providers.Repository) error {
 			m, err := parseManifest([]byte(someManifest), "")
@@ -357,6 +361,58 @@ func TestBadCredentialsFailOnce(t *testing.T) {
 	}
 }
 
+// A password that works for one repository and not for another is not bad.
+func TestLackOfRightsIsNotABadCredential(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" || strings.Contains(r.URL.Path, "/closed/") {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(401)
+			return
+		}
+		serveManifest(w, someManifest)
+	})
+	c := clientOf(t, Options{Registries: []Settings{{Host: p.host(), PlainHTTP: true, Credential: canary}}})
+	for _, name := range []string{"open", "closed", "open", "closed"} {
+		_, err := c.Head(t.Context(), repo(p.host(), name), "1")
+		if want := map[string]providers.Class{"closed": providers.Denied}[name]; providers.ClassOf(err) != want {
+			t.Errorf("%s: error %v of class %s, want %s", name, err, providers.ClassOf(err), want)
+		}
+	}
+	if n := len(p.requests()); n != 4 {
+		t.Errorf("%d requests, want 4: the challenge, open twice, closed once", n)
+	}
+}
+
+// A refresh token that ends in the middle of a run is asked for again.
+func TestReplacedRefreshToken(t *testing.T) {
+	valid := "first"
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {})
+	p.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token" && r.FormValue("refresh_token") == valid:
+			io.WriteString(w, `{"access_token":"canary-token","expires_in":300}`)
+		case r.URL.Path == "/token":
+			w.WriteHeader(401)
+		case r.Header.Get("Authorization") == "Bearer canary-token":
+			serveManifest(w, someManifest)
+		default:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token"`)
+			w.WriteHeader(401)
+		}
+	})
+	find := func(context.Context, providers.Repository) (Credential, error) {
+		now := valid
+		return Credential{Identity: func() string { return now }}, nil
+	}
+	c := clientOf(t, Options{Registries: []Settings{{Host: p.host(), PlainHTTP: true, Credential: find}}})
+	for _, step := range []string{"first", "second"} {
+		valid = step
+		if _, err := c.Head(t.Context(), repo(p.host(), step), "1"); err != nil {
+			t.Errorf("with the %s refresh token: %v", step, err)
+		}
+	}
+}
+
 func TestTokensAreRenewed(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -370,8 +426,7 @@ func TestTokensAreRenewed(t *testing.T) {
 		{"60 s when nothing is said, over", `{"access_token":"canary-token"}`, 49 * time.Second, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var p *peer
-			p = newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
 				switch {
 				case r.URL.Path == "/token":
 					io.WriteString(w, tt.answer)
