@@ -97,7 +97,7 @@ func failed(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	out := &providers.Error{Op: op, On: path, Err: err}
+	out := &providers.Error{Class: providers.ClassOf(err), Op: op, On: path, Err: err}
 	var d *Damage
 	if errors.As(err, &d) {
 		out.Class, out.Hint = d.class(), d.hint()
@@ -109,6 +109,14 @@ func failed(op, path string, err error) error {
 	case errors.Is(err, ErrUnsafe):
 		out.Class = providers.Denied
 		out.Hint = "Replace it by a plain file that belongs to you; freightliner does not write through links or into other people's files."
+	case errors.Is(err, ErrNotDurable):
+		out.Hint = "Check the disk and its free space, then apply again: what was saved is recognised, the rest is looked at."
+	case errors.Is(err, ErrUndecided):
+		out.Class = providers.Conflict
+		out.Hint = "Apply again: the next run looks at them first."
+	case errors.Is(err, ErrLineage):
+		out.Class = providers.Conflict
+		out.Hint = "They were created apart: keep one of them, or run 'freightliner state rebuild'."
 	}
 	return out
 }
