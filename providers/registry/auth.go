@@ -203,6 +203,8 @@ func (a *authorizer) rejected(ctx context.Context, p *proof, resp *http.Response
 	err := a.learn(p, resp)
 	p.unused()
 	switch {
+	case errors.Is(err, errElsewhere):
+		return a.denied(err, "If that token server is right, name it in token_hosts in the registry block of "+a.remote.settings.Host+".")
 	case err != nil:
 		return a.denied(err, "")
 	case p.header == "":
