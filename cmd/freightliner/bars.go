@@ -16,6 +16,9 @@ import (
 // any terminal; the overall bar counts all of them.
 const mostBars = 8
 
+// barWidth is how many columns a bar takes; what it is about stands behind it.
+const barWidth = 24
+
 // bars draw an apply on a terminal: one bar per running transfer, one for all.
 type bars struct {
 	progress *mpb.Progress
@@ -28,8 +31,9 @@ type bars struct {
 }
 
 func newBars(w io.Writer, t *tally) *bars {
-	b := &bars{progress: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(), mpb.WithWidth(40)), tally: t, running: map[int]*mpb.Bar{}}
+	b := &bars{progress: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh()), tally: t, running: map[int]*mpb.Bar{}}
 	b.all = b.progress.AddBar(int64(max(t.total, 1)),
+		mpb.BarWidth(barWidth),
 		mpb.BarPriority(1<<30),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + progressLine(t.progress()) })))
 	return b
@@ -46,7 +50,7 @@ func (b *bars) event(e executor.Event, a *planner.Action) {
 	case executor.Started:
 		if isTransfer(a) && len(b.running) < mostBars {
 			b.running[e.Action] = b.progress.AddBar(a.Bytes,
-				mpb.BarRemoveOnComplete(),
+				mpb.BarRemoveOnComplete(), mpb.BarWidth(barWidth),
 				mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
 					return fmt.Sprintf(" %s  %s of %s", clean(a.Address), size(s.Current), size(a.Bytes))
 				})))

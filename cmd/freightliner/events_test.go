@@ -140,8 +140,8 @@ func TestProgressTicks(t *testing.T) {
 func TestBars(t *testing.T) {
 	var out bytes.Buffer
 	p := testProgram()
-	p.log, p.terminal.stdout = nullLog(), true
-	s := &session{program: p, out: &lockedWriter{w: &out}}
+	p.log, p.terminal.stdout, p.stdout = nullLog(), true, &lockedWriter{w: &out}
+	s := &session{program: p, out: p.stdout}
 	w := s.watchApply(samplePlan())
 	for i := range samplePlan().Actions {
 		w.event(executor.Event{Type: executor.Started, Action: i})

@@ -244,7 +244,9 @@ func (s *session) watchApply(p *planner.Plan) *applyWatch {
 	switch {
 	case s.json:
 	case s.terminal.stdout:
-		w.bars = newBars(s.out, w.tally)
+		// The terminal itself, since its width is asked for. All other words go
+		// through the bars while they are drawn.
+		w.bars = newBars(s.stdout.w, w.tally)
 		w.stops = append(w.stops, w.bars.stop)
 	default:
 		w.stops = append(w.stops, every(s.tick, quiet, func() { fmt.Fprintln(s.out, progressLine(w.progress())) }))
