@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/spf13/cobra"
 
 	"freightliner/config"
@@ -53,16 +52,6 @@ func (f *planFlags) check(cmd *cobra.Command, env map[string]string) (config.Var
 	vars, err := f.variables(cmd, env)
 	if err != nil {
 		return vars, config.Limit{}, err
-	}
-	for _, globs := range []struct {
-		flag  string
-		globs []string
-	}{{"target", f.targets}, {"exclude", f.exclude}} {
-		for _, glob := range globs.globs {
-			if !doublestar.ValidatePattern(glob) {
-				return vars, config.Limit{}, &usageError{cmd, fmt.Sprintf("flag -%s: %s is not a glob", globs.flag, quoted(glob)), ""}
-			}
-		}
 	}
 	limit, err := parseLimit(f.maxDeletes)
 	if err != nil {

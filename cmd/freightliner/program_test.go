@@ -166,6 +166,21 @@ func TestParseLimit(t *testing.T) {
 	}
 }
 
+func TestCovers(t *testing.T) {
+	for _, test := range []struct {
+		top, address string
+		want         bool
+	}{
+		{"tree.a", "tree.a", true}, {"tree.a", "tree.a/api", true}, {"tree.a", `tree.a["eu"]/api:1`, true},
+		{"tree.a/api", "tree.a/api:1", true}, {"tree.a/api", "tree.a/api@sha256:0", true}, {"tree.a/", "tree.a/api", true},
+		{"tree.a", "tree.ab", false}, {"tree.a/api", "tree.a/api-b:1", false}, {"tree.a/api", "tree.a", false},
+	} {
+		if got := covers(test.top, test.address); got != test.want {
+			t.Errorf("covers(%q, %q) = %v", test.top, test.address, got)
+		}
+	}
+}
+
 // Whatever breaks inside, people see one line and not a stack trace.
 func TestLastResort(t *testing.T) {
 	var told bytes.Buffer

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"freightliner/providers/registry/registrytest"
@@ -79,6 +82,7 @@ func (w *world) setup(env *testscript.Env) error {
 	env.Setenv("HOME", home)
 	env.Setenv("USER", "tester")
 	env.Setenv("NO_PROXY", "127.0.0.1")
+	env.Setenv("CANARY", registrytest.CanaryPassword)
 	env.Setenv("STATES", docs("../statefile/testdata"))
 	return os.Mkdir(home, 0o700)
 }
@@ -117,6 +121,7 @@ func (w *world) commands() map[string]func(*testscript.TestScript, bool, []strin
 		"fulldisk":    plain(w.fullDisk),
 		"edit":        plain(edit),
 		"noleftovers": plain(noLeftovers),
+		"nosecret":    plain(noSecret),
 		"exit":        exitIs,
 		"validstream": plain(validStream),
 	}
@@ -354,6 +359,36 @@ func noLeftovers(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("%s is left in %s", entry.Name(), dir)
 		}
 	}
+}
+
+// nosecret: in none of the files of the story is a credential, in any form in
+// which it travels; saved plans are looked into uncompressed.
+func noSecret(ts *testscript.TestScript, args []string) {
+	ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(path, ".flplan") {
+			plain, err := zstd.NewReader(bytes.NewReader(b))
+			if err != nil {
+				return err
+			}
+			defer plain.Close()
+			if b, err = io.ReadAll(plain); err != nil {
+				return err
+			}
+		}
+		for _, canary := range registrytest.Canaries() {
+			if canary != registrytest.CanaryUser && bytes.Contains(b, []byte(canary)) {
+				ts.Fatalf("%s holds a credential", path)
+			}
+		}
+		return nil
+	}))
 }
 
 // exit CODE PROGRAM ARGS...: runs it and wants that exit code.

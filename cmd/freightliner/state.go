@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/spf13/cobra"
 
 	"freightliner/providers"
@@ -82,13 +81,12 @@ func writeStateJSON(w io.Writer, state *statefile.State) error {
 func (p *program) stateList() *cobra.Command {
 	var f stateFlags
 	cmd := &cobra.Command{
-		Use:   "list [GLOB]",
+		Use:   "list [ADDRESS]",
 		Short: "List the addresses in the state",
-		Args:  atMost(1),
+		Long: `Lists the addresses in the state, or those at and below one: a block, a path or a
+repository.`,
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 && !doublestar.ValidatePattern(args[0]) {
-				return &usageError{cmd, quoted(args[0]) + " is not a glob", ""}
-			}
 			state, _, err := f.read(p, cmd)
 			if err != nil {
 				return err
@@ -97,7 +95,7 @@ func (p *program) stateList() *cobra.Command {
 			defer out.Flush()
 			var found []statefile.Record
 			for r := range state.All() {
-				if len(args) == 0 || matches(args[0], r.Address) {
+				if len(args) == 0 || covers(args[0], r.Address) {
 					found = append(found, r)
 				}
 			}
@@ -119,10 +117,10 @@ func (p *program) stateList() *cobra.Command {
 	return f.add(cmd, true)
 }
 
-// matches is how -target reads globs, with the address itself always a match.
-func matches(glob, address string) bool {
-	ok, _ := doublestar.Match(glob, address)
-	return ok || glob == address
+// covers reports whether address is top or lies below it, by whole segments.
+func covers(top, address string) bool {
+	rest, ok := strings.CutPrefix(address, top)
+	return ok && (rest == "" || strings.ContainsRune("/:@[", rune(rest[0])) || strings.HasSuffix(top, "/"))
 }
 
 func (p *program) stateShow() *cobra.Command {
