@@ -13,7 +13,6 @@ import (
 	"freightliner/config"
 	"freightliner/executor"
 	"freightliner/planner"
-	"freightliner/providers"
 	"freightliner/providers/registry"
 	"freightliner/statefile"
 )
@@ -42,8 +41,7 @@ func (f *applyFlags) add(cmd *cobra.Command) {
 
 func (f *applyFlags) check(cmd *cobra.Command, env map[string]string) (config.Variables, config.Limit, error) {
 	for name, wrong := range map[string]bool{
-		"parallelism": f.parallelism < 0, "max-failures": f.maxFailures < 0,
-		"max-duration": f.maxDuration < 0, "lock-timeout": f.lockTimeout < 0,
+		"max-failures": f.maxFailures < 0, "max-duration": f.maxDuration < 0, "lock-timeout": f.lockTimeout < 0,
 	} {
 		if wrong {
 			return config.Variables{}, config.Limit{}, &usageError{cmd, "flag -" + name + ": must not be negative", ""}
@@ -165,11 +163,12 @@ func (a *application) run(parent context.Context) error {
 		defer lock.Release()
 		err = a.prepare(ctx, place)
 	}
+	interrupted := ctx.Err() != nil // asked before endWatch, which ends ctx too
 	endWatch()
+	if interrupted {
+		return errInterrupted
+	}
 	if err != nil {
-		if ctx.Err() != nil && providers.ClassOf(err) == providers.Canceled {
-			return errInterrupted
-		}
 		return err
 	}
 	defer a.client.Close()
@@ -474,13 +473,11 @@ func (a *application) checkpoint(place *statePlace, journal *countedJournal, com
 func (a *application) conclude(signals *interrupts, closeErr error) error {
 	sum := a.summary
 	conclusion{a.out, a.colour(a.terminal.stdout), a}.write()
-	if err := errors.Join(sum.JournalErr, closeErr); err != nil {
-		if errors.Is(closeErr, statefile.ErrReplaced) || sum.JournalErr == nil {
-			err = closeErr
-		}
-		return &exit{exitError, err}
-	}
 	switch {
+	case closeErr != nil: // it knows where everything was saved, so it goes first
+		return &exit{exitError, closeErr}
+	case sum.JournalErr != nil:
+		return &exit{exitError, sum.JournalErr}
 	case signals.first.Load():
 		return &exit{code: exitInterrupted}
 	case sum.Failed > 0 || sum.NotStarted > 0:

@@ -81,7 +81,7 @@ func (p *program) initialise(state string) error {
 		return fmt.Errorf("open the directory: %w", err)
 	}
 	defer root.Close()
-	if err := p.starterFile(root); err != nil {
+	if err := p.starterFile(); err != nil {
 		return err
 	}
 	if filepath.IsLocal(state) {
@@ -99,15 +99,28 @@ func (p *program) initialise(state string) error {
 	return nil
 }
 
-func (p *program) starterFile(root *os.Root) error {
-	for _, pattern := range []string{"*.hcl", "*.hcl.json"} {
-		found, _ := fs.Glob(root.FS(), pattern)
-		for _, name := range found {
-			if !strings.HasPrefix(name, ".") {
-				fmt.Fprintf(p.stdout, "Kept %s: there is a configuration already.\n", clean(name))
-				return nil
-			}
+// configured names a configuration file of the working directory; empty when
+// there is none.
+func configured() (string, error) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		return "", fmt.Errorf("read the directory: %w", pathless(err, "."))
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+			return name, nil
 		}
+	}
+	return "", nil
+}
+
+func (p *program) starterFile() error {
+	if name, err := configured(); err != nil {
+		return err
+	} else if name != "" {
+		fmt.Fprintf(p.stdout, "Kept %s: there is a configuration already.\n", clean(name))
+		return nil
 	}
 	err := writeFile("freightliner.hcl", public, true, func(w io.Writer) error {
 		_, err := io.WriteString(w, starter)

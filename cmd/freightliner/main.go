@@ -103,7 +103,8 @@ func (p *program) run(args []string) (code int) {
 	err := root.ExecuteContext(context.Background())
 	fmt.Fprint(p.stdout, completions(answer.String(), single))
 	code = p.tell(err)
-	if failed := p.stdout.failed(); failed != nil && code == exitDone {
+	// A reader that has read enough (plan | head) is no failure.
+	if failed := p.stdout.failed(); failed != nil && code == exitDone && !errors.Is(failed, syscall.EPIPE) {
 		code = p.tell(fmt.Errorf("write standard output: %w", failed))
 	}
 	return code

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,6 +53,9 @@ func (f *planFlags) check(cmd *cobra.Command, env map[string]string) (config.Var
 	vars, err := f.variables(cmd, env)
 	if err != nil {
 		return vars, config.Limit{}, err
+	}
+	if f.parallelism < 0 {
+		return vars, config.Limit{}, &usageError{cmd, "flag -parallelism: must not be negative", ""}
 	}
 	limit, err := parseLimit(f.maxDeletes)
 	if err != nil {
@@ -132,7 +136,7 @@ func (s *session) plan(parent context.Context, f planFlags, vars config.Variable
 	if err != nil {
 		return err
 	}
-	client, err := s.newClient(limited(cfg.Registries, f.parallelism))
+	client, err := s.newClient(limited(cfg, f.parallelism))
 	if err != nil {
 		return err
 	}
@@ -148,17 +152,33 @@ func (s *session) plan(parent context.Context, f planFlags, vars config.Variable
 	return s.keepPlan(plan, wish)
 }
 
-// limited lowers the ceiling of every registry to n requests at once. Hosts
-// without a block keep the client's own, lower default.
-func limited(registries []config.Registry, n int) []config.Registry {
-	if n <= 0 {
-		return registries
+// limited are the registries with a ceiling of n requests at once: those with a
+// block, and every other host that a tree or an image names.
+func limited(cfg *config.Config, n int) []config.Registry {
+	if n == 0 {
+		return cfg.Registries
 	}
-	out := append([]config.Registry(nil), registries...)
+	out := slices.Clone(cfg.Registries)
+	whole := map[string]bool{}
 	for i := range out {
 		if out[i].Concurrency == 0 || out[i].Concurrency > n {
 			out[i].Concurrency = n
 		}
+		whole[out[i].Host] = whole[out[i].Host] || out[i].Path == ""
+	}
+	add := func(repo providers.Repository) {
+		if !whole[repo.Host] {
+			whole[repo.Host] = true
+			out = append(out, config.Registry{Host: repo.Host, Kind: "generic", Concurrency: n})
+		}
+	}
+	for i := range cfg.Trees {
+		add(cfg.Trees[i].Source)
+		add(cfg.Trees[i].Destination)
+	}
+	for i := range cfg.Images {
+		add(cfg.Images[i].Source)
+		add(cfg.Images[i].Destination)
 	}
 	return out
 }

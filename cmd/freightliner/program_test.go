@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"freightliner/config"
@@ -163,6 +164,26 @@ func TestParseLimit(t *testing.T) {
 		if got, err := parseLimit(in); err == nil {
 			t.Errorf("parseLimit(%q) = %+v, want an error", in, got)
 		}
+	}
+}
+
+// -parallelism of plan reaches every host that the plan looks at.
+func TestLimited(t *testing.T) {
+	cfg := &config.Config{
+		Registries: []config.Registry{{Host: "a", Concurrency: 8}, {Host: "b", Path: "team", Concurrency: 2}, {Host: "c"}},
+		Trees:      []config.Tree{{Source: providers.Repository{Host: "a"}, Destination: providers.Repository{Host: "b"}}},
+		Images:     []config.Image{{Source: providers.Repository{Host: "d"}, Destination: providers.Repository{Host: "c"}}},
+	}
+	got := map[string]int{}
+	for _, r := range limited(cfg, 4) {
+		got[r.Host+"/"+r.Path] = r.Concurrency
+	}
+	want := map[string]int{"a/": 4, "b/team": 2, "c/": 4, "b/": 4, "d/": 4}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("requests at once (-want +got):\n%s", diff)
+	}
+	if cfg.Registries[0].Concurrency != 8 {
+		t.Error("the configuration was changed")
 	}
 }
 

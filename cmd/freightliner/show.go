@@ -79,11 +79,10 @@ func (p *program) showPlanFile(name string, asJSON, markdown, full bool) error {
 func (p *program) findState(flag string, vars config.Variables) (*statefile.State, string, error) {
 	var cfg *config.Config
 	if flag == "" {
-		files, err := hclFiles(".")
-		if err != nil {
+		if existing, err := configured(); err != nil {
 			return nil, "", err
-		}
-		if len(files) > 0 {
+		} else if existing != "" {
+			var err error
 			s := &session{program: p, out: p.stdout}
 			if cfg, err = s.loadConfig(vars); err != nil {
 				return nil, "", err
