@@ -77,17 +77,20 @@ func (p *program) showPlanFile(name string, asJSON, markdown, full bool) error {
 // findState reads the state that the flag or the configuration names. Where
 // there is no configuration at all, the default name is as good as any.
 func (p *program) findState(flag string, vars config.Variables) (*statefile.State, string, error) {
-	var cfg *config.Config
-	if flag == "" {
-		if existing, err := configured(); err != nil {
-			return nil, "", err
-		} else if existing != "" {
-			var err error
-			s := &session{program: p, out: p.stdout}
-			if cfg, err = s.loadConfig(vars); err != nil {
-				return nil, "", err
-			}
-		}
+	if flag != "" {
+		return stateOf(flag, nil)
+	}
+	name, err := configured()
+	switch {
+	case err != nil:
+		return nil, "", err
+	case name == "":
+		return stateOf("", nil)
+	}
+	s := &session{program: p, out: p.stdout}
+	cfg, err := s.loadConfig(vars)
+	if err != nil {
+		return nil, "", err
 	}
 	return stateOf(flag, cfg)
 }
