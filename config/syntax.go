@@ -99,7 +99,7 @@ func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) (meant string)
 	name := match[1]
 	where := "at the top of a file"
 	if b.name != "" {
-		where = "in " + article(b.name) + " " + b.name + " block"
+		where = "in " + article(b.name) + " block"
 	}
 	at := hcl.Range{}
 	if diag.Subject != nil {
@@ -239,12 +239,4 @@ func (l *loader) static(expr hcl.Expression) (hclsyntax.Expression, bool) {
 		return nil, false
 	}
 	return l.compileText(v.AsString(), at, hclsyntax.LexExpression, hclsyntax.ParseExpression)
-}
-
-// article is the indefinite article of a block's name.
-func article(name string) string {
-	if strings.ContainsAny(name[:1], "aeiou") {
-		return "an"
-	}
-	return "a"
 }
