@@ -13,8 +13,11 @@ import (
 func (w *walk) try(i int) result {
 	a := &w.plan.Actions[i]
 	w.emit(Event{Type: Started, Action: i, Attempt: w.attempt(i)})
-	if w.plan.Saved && w.recorded(i) {
+	if w.recorded(i) {
 		return result{already: true} // an earlier apply of the same plan did it
+	}
+	if err := w.priorHolds(i); err != nil {
+		return result{stale: true, err: err}
 	}
 	switch {
 	case a.Kind == statefile.KindTree:
@@ -37,15 +40,75 @@ func (w *walk) attempt(i int) int {
 	return w.attempts[i]
 }
 
-// recorded reports whether the state says already what this action would make
-// it say. For a delete that is an absent record.
-func (w *walk) recorded(i int) bool {
-	want := w.plan.Change(i)
-	have, found := w.run.State.Lookup(want.Address)
-	if want.Removed {
-		return !found
+// prior is what the state says at the action's address. A record counts only
+// while its block is where the plan has it: below a block that went to another
+// destination, records speak of the old one.
+func (w *walk) prior(a *planner.Action) (r statefile.Record, found bool) {
+	planned := &w.plan.Blocks[a.Block]
+	block, _ := w.run.State.Lookup(planned.Address)
+	if a.Kind != statefile.KindTree && block.Destination != planned.Destination {
+		return statefile.Record{}, false
 	}
-	return found && have == want.Record
+	return w.run.State.Lookup(a.Address)
+}
+
+// recorded reports whether an earlier apply of the same saved plan did what
+// action i does: the state says already what it would make it say. Where that
+// is what the state said when the plan was made, as in the repair of a drift,
+// it tells nothing, and the destination is looked at.
+func (w *walk) recorded(i int) bool {
+	a := &w.plan.Actions[i]
+	if !w.plan.Saved {
+		return false
+	}
+	have, found := w.prior(a)
+	switch {
+	case a.Verb == planner.Delete || a.Verb == planner.Forget:
+		return !found
+	case a.Kind != statefile.KindTree && a.Prior == a.Want:
+		return false
+	}
+	return found && have == w.plan.Change(i).Record
+}
+
+// priorHolds checks what the plan saw in the state. Another apply may have
+// come between: then the record is its word against ours, and the newer wins.
+//
+// For a delete it is the proof of ownership: the state, not the plan file, says
+// that exactly this tag is ours, with exactly this digest, and that nobody has
+// protected its block since.
+func (w *walk) priorHolds(i int) error {
+	a := &w.plan.Actions[i]
+	changed := func(format string, args ...any) error {
+		return &providers.Error{
+			Class: providers.Conflict, Op: string(a.Verb), On: a.Address, Err: fmt.Errorf(format, args...),
+			Hint: "Another apply came between. Make a new plan.",
+		}
+	}
+	have, found := w.prior(a)
+	owed := a.Kind == statefile.KindReferrers && have.Digest == "" // an earlier apply of this plan was cut off before them
+	if a.Kind != statefile.KindTree && have.Digest != a.Prior && !owed {
+		return changed("the plan saw %s in the state, now there is %s", orNothing(a.Prior), orNothing(have.Digest))
+	}
+	block, _ := w.run.State.Lookup(w.plan.Blocks[a.Block].Address)
+	removes := a.Verb == planner.Delete || a.Verb == planner.Forget && a.Kind == statefile.KindTree
+	if removes && block.Protect {
+		return changed("%s is protected (prevent_destroy)", block.Address)
+	}
+	if a.Verb != planner.Delete {
+		return nil
+	}
+	if repo, tag := planner.Place(block, have); !found || repo != a.To || tag != a.ToTag {
+		return changed("the state does not say that %s is ours", a.To.Tag(a.ToTag))
+	}
+	return nil
+}
+
+func orNothing(d providers.Digest) string {
+	if d == "" {
+		return "nothing"
+	}
+	return d.Short()
 }
 
 // record writes what is true now. It runs after the effect is confirmed, so a
@@ -67,15 +130,15 @@ func (w *walk) journal(r result, changes ...statefile.Change) result {
 }
 
 // block records a block's rules. When the block goes to another destination,
-// the records below it speak of the old one: they are dropped first, in the
-// same batch, so that no cut of the journal leaves a record that names a place
+// or nobody knows where it went before, the records below it do not speak of
+// this one: they are dropped first, in the same batch, so that no cut of the journal leaves a record that names a place
 // where we put nothing.
 func (w *walk) block(i int) result {
 	a := &w.plan.Actions[i]
 	var changes []statefile.Change
 	next := w.plan.Change(i)
 	prior, found := w.run.State.Lookup(a.Address)
-	if found && !next.Removed && prior.Destination != next.Record.Destination {
+	if !next.Removed && (!found || prior.Destination != next.Record.Destination) {
 		for record := range w.run.State.Under(a.Address + "/") {
 			changes = append(changes, statefile.Remove(record.Address))
 		}
@@ -180,17 +243,9 @@ func (w *walk) sourceMoved(a *planner.Action) string {
 }
 
 func stale(a *planner.Action, current providers.Digest) result {
-	found := "nothing"
-	if current != "" {
-		found = current.Short()
-	}
-	expected := "nothing"
-	if a.Observed != "" {
-		expected = a.Observed.Short()
-	}
 	return result{stale: true, err: &providers.Error{
 		Class: providers.Conflict, Op: string(a.Verb), On: a.To.Tag(a.ToTag),
-		Err:  fmt.Errorf("the plan saw %s at the destination, now there is %s", expected, found),
+		Err:  fmt.Errorf("the plan saw %s at the destination, now there is %s", orNothing(a.Observed), orNothing(current)),
 		Hint: "Somebody changed it after the plan was made. Make a new plan.",
 	}}
 }

@@ -25,6 +25,7 @@ const (
 	defaultParallelism = 16
 	defaultRetries     = 2
 	retryPause         = 2 * time.Second // before the first further round; doubles
+	longestPause       = 5 * time.Minute // what a registry may ask for with Retry-After
 )
 
 // Apply runs the plan's actions and returns how each of them ended. It starts
@@ -34,6 +35,9 @@ const (
 func Apply(ctx context.Context, plan *planner.Plan, run Run, opts Options) *Summary {
 	w := newWalk(ctx, plan, run, opts)
 	started := w.opts.Clock.Now()
+	if w.told() {
+		w.interrupt()
+	}
 	var workers sync.WaitGroup
 	for range w.opts.Parallelism {
 		workers.Go(w.work)
@@ -41,6 +45,7 @@ func Apply(ctx context.Context, plan *planner.Plan, run Run, opts Options) *Summ
 	stopWatch := w.watch(ctx)
 	workers.Wait()
 	stopWatch()
+	w.giveUp()
 	w.summary.Duration = w.opts.Clock.Now().Sub(started)
 	w.total()
 	return w.summary
@@ -169,12 +174,26 @@ func (w *walk) watch(ctx context.Context) (stop func()) {
 		case <-over:
 			return
 		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.summary.Interrupted = true
-		w.stop()
+		w.interrupt()
 	})
 	return func() { close(over); wait.Wait() }
+}
+
+// told reports whether the run was told to stop before it began.
+func (w *walk) told() bool {
+	select {
+	case <-w.opts.Stop:
+		return true
+	default:
+		return w.ctx.Err() != nil
+	}
+}
+
+func (w *walk) interrupt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.summary.Interrupted = true
+	w.stop()
 }
 
 // stop lets no further action start. The caller holds mu.
@@ -219,11 +238,11 @@ func (w *walk) take() (i int, ok bool) {
 // last, so that a registry in trouble holds up nothing else, and after a pause,
 // so that the trouble has time to pass. The caller holds mu.
 func (w *walk) again() {
-	pause := retryPause << w.round
+	pause := min(retryPause<<min(w.round, 8), longestPause)
 	for _, i := range w.later {
 		var e *providers.Error
 		if errors.As(w.summary.Errors[i], &e) {
-			pause = max(pause, min(e.After, time.Minute))
+			pause = max(pause, min(e.After, longestPause))
 		}
 	}
 	w.round++
@@ -251,18 +270,25 @@ func (w *walk) again() {
 func (w *walk) pause(d time.Duration) error {
 	ctx, cancel := context.WithCancel(w.ctx)
 	defer cancel()
-	if w.opts.Stop != nil {
-		stop := context.AfterFunc(ctx, func() {})
-		defer stop()
-		go func() {
-			select {
-			case <-w.opts.Stop:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	}
+	go func() {
+		select {
+		case <-w.opts.Stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	return w.opts.Clock.Wait(ctx, d)
+}
+
+// giveUp ends what would have been tried again if the run had not ended first.
+func (w *walk) giveUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	later := w.later
+	w.later = nil
+	for _, i := range later {
+		w.fail(i, FailedOutcome, w.summary.Errors[i])
+	}
 }
 
 // result is how one try ended.
@@ -297,7 +323,7 @@ func (w *walk) finish(i int, r result) {
 
 func (w *walk) done(i int, r result) {
 	w.summary.Outcomes[i], w.summary.Errors[i] = Done, nil
-	if r.already {
+	if r.already && w.plan.Actions[i].Kind != statefile.KindTree {
 		w.summary.Already++
 	}
 	w.emit(Event{Type: Finished, Action: i, Already: r.already, Note: r.note})

@@ -287,7 +287,7 @@ func TestSavedPlanResumes(t *testing.T) {
 	// registries for nothing of it.
 	done := first.Done
 	second := b.apply(p)
-	expect(t, second, fmt.Sprintf("done 6 (already %d), failed 0, skipped 0, stale 0, not started 0", done+1)) // and the tree's own record
+	expect(t, second, fmt.Sprintf("done 6 (already %d), failed 0, skipped 0, stale 0, not started 0", done))
 	b.synced()
 }
 
@@ -435,4 +435,182 @@ func TestPlanBytesDoNotDependOnOrder(t *testing.T) {
 			t.Fatalf("the same plan has two ids: %s and %s", want, got)
 		}
 	}
+}
+
+func TestSavedPlanRepairsDrift(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme", Signed: true})
+	b.apply(b.plan())
+	registrytest.Delete(t, b.destination.Host(), "mirror/app-0000", "v1.0.0")
+	registrytest.Push(t, b.destination.Host(), "mirror/app-0000", "v1.1.0", registrytest.Image(99))
+	p := b.plan()
+	p.Saved = true
+	expect(t, b.apply(p), "done 3 (already 0), failed 0, skipped 0, stale 0, not started 0") // and a signature that goes with its image
+	b.synced()
+}
+
+func TestSavedPlanMovesTheDestination(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme", Signed: true})
+	b.apply(b.plan())
+	b.tree.Destination.Path = "elsewhere"
+	p := b.plan()
+	p.Saved = true
+	b.apply(p)
+	b.synced()
+}
+
+// TestOldPlanDeletesNothingItDoesNotOwn applies a plan with a delete after the
+// state has changed under it.
+func TestOldPlanDeletesNothingItDoesNotOwn(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(b *bench)
+		want   string
+	}{
+		"protected since": {func(b *bench) {
+			b.tree.Lifecycle.PreventDestroy = true
+			b.tree.Prune = "none"
+			b.apply(b.plan())
+		}, "is protected (prevent_destroy)"},
+		"forgotten since": {func(b *bench) { b.record(statefile.Remove("tree.p/app-0000:v1.1.0")) }, ""},
+		"recorded anew since": {func(b *bench) {
+			b.record(statefile.Put(statefile.Record{Address: "tree.p/app-0000:v1.1.0", Kind: statefile.KindTag, Digest: providers.SHA256([]byte("x"))}))
+		}, "in the state"},
+		"the block went elsewhere since": {func(b *bench) {
+			r, _ := b.state().Lookup("tree.p")
+			r.Destination = b.destination.Host() + "/other"
+			b.record(statefile.Put(r))
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 3, Prefix: "acme"})
+			b.apply(b.plan())
+			registrytest.Delete(t, b.source.Host(), "acme/app-0000", "v1.1.0")
+			p := b.plan()
+			if len(p.Actions) != 1 || p.Actions[0].Verb != planner.Delete {
+				t.Fatalf("plan: %v", show(p))
+			}
+			p.Saved = true
+			c.change(b)
+			summary := b.apply(p)
+			if _, there := registrytest.Inventory(t, b.destination.Host())["mirror/app-0000"]["v1.1.0"]; !there {
+				t.Error("the tag was deleted")
+			}
+			if err := errors.Join(summary.Errors...); c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%s: %v, want %q", outcomes(summary), err, c.want)
+			}
+		})
+	}
+}
+
+// TestForgedPlanDeletesNothingForeign has a plan file point at a tag that the
+// state does not name.
+func TestForgedPlanDeletesNothingForeign(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 3, Prefix: "acme"})
+	b.apply(b.plan())
+	foreign := registrytest.Push(t, b.destination.Host(), "foreign/app", "v1", registrytest.Image(7))
+	registrytest.Delete(t, b.source.Host(), "acme/app-0000", "v1.1.0")
+	p := b.plan()
+	p.Saved = true
+	a := &p.Actions[0]
+	a.To, a.ToTag = providers.Repository{Host: b.destination.Host(), Path: "foreign/app"}, "v1"
+	a.Prior, a.Observed = foreign, foreign
+	expect(t, b.apply(p), "done 0 (already 0), failed 0, skipped 0, stale 1, not started 0")
+	if got := registrytest.Inventory(t, b.destination.Host())["foreign/app"]["v1"]; got != foreign {
+		t.Errorf("the foreign tag has %q", got)
+	}
+}
+
+// record changes the state behind everybody's back.
+func (b *bench) record(changes ...statefile.Change) {
+	b.t.Helper()
+	ctx := context.Background()
+	lock, err := statefile.AcquireLock(ctx, b.fsys, "test.state", statefile.Holder{}, statefile.LockOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	journal, _, err := statefile.Begin(ctx, lock, "test.state", statefile.RunInfo{Run: "test"}, statefile.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := errors.Join(journal.Done(changes...), journal.Close(), lock.Release()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// TestTroubleThatOutlastsTheRunIsAFailure stops a run while an action waits for
+// another try: it was tried and it failed.
+func TestTroubleThatOutlastsTheRunIsAFailure(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 2, Tags: 1, Prefix: "acme"})
+	b.clock = instant{}
+	b.destination.Faults.Add(registrytest.Fault{Method: "PUT", Path: `^/v2/mirror/app-0000/manifests/`, Times: -1, Status: 503})
+	stop := make(chan struct{})
+	summary := b.apply(b.plan(), func(o *executor.Options) {
+		o.Parallelism, o.Stop = 1, stop
+		events, started := o.Events, 0
+		o.Events = func(e executor.Event) {
+			events(e)
+			if e.Type == executor.Started {
+				started++
+			}
+			if started == 3 { // the tree's record, the first tag; the second begins
+				started++
+				close(stop)
+			}
+		}
+	})
+	if summary.Outcomes[1] != executor.FailedOutcome || summary.Errors[1] == nil {
+		t.Errorf("%s; the tag that was tried: outcome %d, error %v", outcomes(summary), summary.Outcomes[1], summary.Errors[1])
+	}
+}
+
+func TestNothingStartsAfterStop(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 2, Tags: 1, Prefix: "acme"})
+	p := b.plan()
+	stop := make(chan struct{})
+	close(stop)
+	summary := b.apply(p, func(o *executor.Options) { o.Stop = stop })
+	if len(b.events) > 0 || !summary.Interrupted {
+		t.Errorf("interrupted %t, events %+v", summary.Interrupted, b.events)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	summary = executor.Apply(ctx, p, executor.Run{State: b.state(), Journal: &brokenJournal{}, Client: b.client()}, executor.Options{})
+	if summary.JournalErr != nil || !summary.Interrupted {
+		t.Errorf("interrupted %t, journal %v: something was done", summary.Interrupted, summary.JournalErr)
+	}
+}
+
+// stopped is a clock that stands still: whoever waits on it waits for ever.
+type stopped struct{ waits chan<- time.Duration }
+
+func (stopped) Now() time.Time { return time.Unix(0, 0) }
+func (s stopped) Wait(ctx context.Context, d time.Duration) error {
+	s.waits <- d
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestStopEndsThePause stops a run that waits before a further round.
+func TestStopEndsThePause(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 1, Prefix: "acme", Signed: true})
+	p := b.plan()
+	b.clock = instant{}
+	client := b.client()
+	b.destination.Faults.Add(registrytest.Fault{Method: "PUT", Path: `manifests/v`, Times: -1, Status: 503})
+	waits, stop, done := make(chan time.Duration), make(chan struct{}), make(chan *executor.Summary)
+	go func() {
+		done <- executor.Apply(context.Background(), p, executor.Run{State: b.state(), Journal: &brokenJournal{left: 100}, Client: client},
+			executor.Options{Clock: stopped{waits}, Stop: stop})
+	}()
+	if d := <-waits; d <= 0 {
+		t.Errorf("a pause of %v", d)
+	}
+	close(stop)
+	expect(t, <-done, "done 0 (already 0), failed 1, skipped 1, stale 0, not started 0")
 }

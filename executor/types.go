@@ -56,7 +56,8 @@ const (
 	StaleOutcome // its preconditions no longer held; nothing was done
 )
 
-// Summary is the truthful end of a run. Actions on block records are not counted.
+// Summary is the truthful end of a run. Actions on block records are counted
+// only where they did not succeed.
 type Summary struct {
 	Outcomes []Outcome // by action
 	Errors   []error   // by action; nil where there is none
@@ -74,8 +75,10 @@ type Options struct {
 	Parallelism int // actions under way at once; default 16
 	Retries     int // further tries of an action after transient or throttled failures; default 2, negative for none
 	MaxFailures int // stop starting work after this many failures; 0 for no bound
-	Events      func(Event)
-	Clock       registry.Clock // nil for the machine's
+	// Events is told what happens, from many goroutines. It must not wait for
+	// the run: while it does not return, nothing else starts.
+	Events func(Event)
+	Clock  registry.Clock // nil for the machine's
 	// Stop, when closed, ends the run softly: no action starts any more, those
 	// under way may finish until the context ends.
 	Stop <-chan struct{}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"freightliner/providers"
+	"freightliner/statefile"
 )
 
 // Addresses (see statefile.Record) are built here and nowhere else.
@@ -119,4 +120,17 @@ func splitReference(s string) (providers.Repository, string) {
 		return repositoryOf(s), ""
 	}
 	return repositoryOf(s[:i]), s[i+1:]
+}
+
+// Place is where the state says that a tag is: r is the tag's record, block
+// that of the block it belongs to. The tag is empty where r is about no tag.
+func Place(block, r statefile.Record) (repo providers.Repository, tag string) {
+	switch r.Kind {
+	case statefile.KindTag:
+		rel, tag := splitTag(BlockOf(r.Address), r.Address)
+		return repositoryOf(block.Destination).Join(rel), tag
+	case statefile.KindImage:
+		return splitReference(r.Destination)
+	}
+	return providers.Repository{}, ""
 }

@@ -218,7 +218,9 @@ func (o *observer) gone(ctx context.Context) error {
 			gone = append(gone, o.goneBlock(block))
 		}
 		if record.Kind != statefile.KindTree {
-			gone[i].members = append(gone[i].members, o.goneMember(&gone[i], record))
+			m := goneMember{record: record}
+			m.to, m.tag = Place(gone[i].record, record)
+			gone[i].members = append(gone[i].members, m)
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -254,16 +256,4 @@ func (o *observer) goneBlock(address string) goneWorld {
 // deletes reports whether what the block left behind is to be deleted.
 func (o *observer) deletes(g goneWorld) bool {
 	return !g.record.Protect && (o.in.Destroy || g.record.OnRemove == "delete")
-}
-
-func (o *observer) goneMember(g *goneWorld, record statefile.Record) goneMember {
-	m := goneMember{record: record}
-	switch record.Kind {
-	case statefile.KindTag:
-		rel, tag := splitTag(g.address, record.Address)
-		m.to, m.tag = repositoryOf(g.record.Destination).Join(rel), tag
-	case statefile.KindImage:
-		m.to, m.tag = splitReference(record.Destination)
-	}
-	return m
 }
