@@ -118,7 +118,10 @@ func readRefusal(resp *http.Response, secrets func(string) string) *refused {
 			Message string          `json:"message"`
 			Detail  json.RawMessage `json:"detail"`
 		} `json:"errors"`
-		Details string `json:"details"` // how token servers say it
+		Details string          `json:"details"` // how token servers say it
+		Message json.RawMessage `json:"message"` // how the clouds' own interfaces say it
+		Type    string          `json:"__type"`  // and AWS: "RepositoryNotFoundException"
+		OAuth   string          `json:"error_description"`
 	}
 	if json.Unmarshal(body, &document) != nil {
 		return a // HTML pages and the like explain nothing
@@ -132,8 +135,19 @@ func readRefusal(resp *http.Response, secrets func(string) string) *refused {
 		a.codes = append(a.codes, code)
 		parts = append(parts, strings.TrimSpace(code+" "+e.Message))
 	}
-	if document.Details != "" {
-		parts = append(parts, document.Details)
+	if _, code, ok := strings.Cut("#"+document.Type, "#"); ok && document.Type != "" {
+		code = code[strings.LastIndex(code, "#")+1:]
+		a.codes = append(a.codes, code)
+		parts = append(parts, code)
+	}
+	var message string
+	if json.Unmarshal(document.Message, &message) == nil && message != "" {
+		parts = append(parts, message)
+	}
+	for _, text := range []string{document.Details, document.OAuth} {
+		if text != "" {
+			parts = append(parts, text)
+		}
 	}
 	a.message = providers.Printable(secrets(strings.Join(parts, "; ")), 500)
 	return a
@@ -173,4 +187,32 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return 0
 	}
 	return min(max(at.Sub(now), 0), 7*24*time.Hour)
+}
+
+// quotaOf reads "ratelimit-limit: 100;w=21600" and "ratelimit-remaining:
+// 76;w=21600" (docs.docker.com/docker-hub/usage, "View pull rate"), with or
+// without the window.
+func quotaOf(h http.Header) (q Quota, ok bool) {
+	remaining, window, ok := quotaPart(h.Get("Ratelimit-Remaining"))
+	if !ok {
+		return Quota{}, false
+	}
+	limit, longer, _ := quotaPart(h.Get("Ratelimit-Limit"))
+	return Quota{Limit: limit, Remaining: remaining, Window: max(window, longer)}, true
+}
+
+func quotaPart(text string) (n int, window time.Duration, ok bool) {
+	number, rest, _ := strings.Cut(text, ";")
+	n, err := strconv.Atoi(strings.TrimSpace(number))
+	if err != nil || n < 0 {
+		return 0, 0, false
+	}
+	for part := range strings.SplitSeq(rest, ";") {
+		if value, found := strings.CutPrefix(strings.TrimSpace(part), "w="); found {
+			if s, err := strconv.ParseInt(value, 10, 32); err == nil && s > 0 {
+				window = min(time.Duration(s)*time.Second, 7*24*time.Hour)
+			}
+		}
+	}
+	return n, window, true
 }

@@ -33,6 +33,7 @@ type authorizer struct {
 	elsewhere bool // the realm is on another, allowed host
 
 	credential *Credential
+	renew      time.Time     // when to ask for its successor; zero for never
 	asking     chan struct{} // closed when the credential is there; nil when nobody asks
 	worked     atomic.Bool   // a proof was accepted, so a refusal is about rights, not about the credential
 	refused    error         // the credential is no good: every call fails with this
@@ -69,15 +70,6 @@ type tokenFlight struct {
 
 func newAuthorizer(r *remote) *authorizer {
 	return &authorizer{remote: r, lacking: map[string]error{}, wider: map[string][]string{}, tokens: map[string]*token{}, flights: map[string]*tokenFlight{}}
-}
-
-// tokenHosts are the token servers on another host that belong to a registry:
-// the credential for the one is made for the other.
-var tokenHosts = map[string][]string{
-	"registry-1.docker.io": {"auth.docker.io"},
-	"registry.gitlab.com":  {"gitlab.com"},
-	"nvcr.io":              {"authn.nvidia.com"},
-	"docker.elastic.co":    {"docker-auth.elastic.co"},
 }
 
 // Rights, as the scopes of the Docker token specification write them.
@@ -224,7 +216,7 @@ func (a *authorizer) learn(p *proof, resp *http.Response) error {
 	var realm *url.URL
 	elsewhere := false
 	if c.scheme == "bearer" {
-		allowed := append(slices.Clone(a.remote.settings.TokenHosts), tokenHosts[a.remote.apiHost]...)
+		allowed := append(slices.Clone(a.remote.settings.TokenHosts), a.remote.kind.tokenHosts(a.remote.settings)...)
 		base := &url.URL{Scheme: a.remote.scheme, Host: a.remote.apiHost, Path: "/v2/"}
 		if realm, elsewhere, err = a.remote.resolve(base, c.params["realm"], allowed); err != nil {
 			return fmt.Errorf("token server: %w", err)
@@ -346,11 +338,23 @@ func (a *authorizer) denied(err error, hint string) error {
 	return &providers.Error{Class: providers.Denied, Op: "authenticate at", On: a.remote.settings.Host, Err: err, Hint: hint}
 }
 
+// nowhere begins the Origin of a Credential that was not found; what follows
+// says where a kind looked.
+const nowhere = "nowhere: tried "
+
+// NoCredential is what a kind gives when its cloud's chain has nothing: anonymous,
+// and words about where it looked.
+func NoCredential(tried string) Credential { return Credential{Origin: nowhere + tried} }
+
 // where says what was tried, without a value.
 func (a *authorizer) where(c Credential) string {
 	host := a.remote.settings.Host
-	if c.Username == "" && c.Password == nil && c.Identity == nil && c.Bearer == nil {
-		return "No credential was found for " + host + "; add an auth block to its registry block or log in with docker or podman."
+	if c.empty() {
+		tried := ""
+		if places, ok := strings.CutPrefix(c.Origin, nowhere); ok {
+			tried = " (also tried: " + providers.Printable(places, 400) + ")"
+		}
+		return "No credential was found for " + host + tried + "; add an auth block to its registry block or log in with docker or podman."
 	}
 	from := c.Origin
 	if from == "" {
@@ -367,11 +371,17 @@ func (a *authorizer) missing(scopes []string) string {
 	return "The request needs " + strings.Join(scopes, " and ") + " at " + a.remote.settings.Host + "; check what the credential may do there."
 }
 
-// ask finds the credential, once for all workers.
+// ask finds the credential, once for all workers, and another when the one we
+// have is near its end.
 func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, error) {
 	for {
 		a.mu.Lock()
-		if a.credential != nil {
+		if a.refused != nil {
+			defer a.mu.Unlock()
+			return Credential{}, a.refused
+		}
+		now := a.remote.client.clock.Now()
+		if a.credential != nil && (a.renew.IsZero() || now.Before(a.renew)) {
 			defer a.mu.Unlock()
 			return *a.credential, nil
 		}
@@ -385,40 +395,82 @@ func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, erro
 			}
 		}
 		a.asking = make(chan struct{})
+		held := a.credential
 		a.mu.Unlock()
 
 		credential, err := a.find(ctx, scopes)
+		if err != nil && held != nil && now.Before(held.Expires) && providers.ClassOf(err).Retryable() {
+			credential, err = *held, nil // it still works; the next caller tries again
+		}
 		a.mu.Lock()
 		close(a.asking)
 		a.asking = nil
 		if err == nil {
-			a.credential = &credential
+			a.credential, a.renew = &credential, renewal(now, credential.Expires)
+		} else {
+			err = a.notFound(err)
 		}
 		a.mu.Unlock()
 		if err != nil {
-			return Credential{}, a.denied(err, "")
+			return Credential{}, err
 		}
 		a.remote.client.log.Debug("credential", "registry", a.remote.settings.Host, "from", credential.Origin)
 		return credential, nil
 	}
 }
 
+// renewal is when to ask for the successor of what ends at expires.
+func renewal(now, expires time.Time) time.Time {
+	if expires.IsZero() {
+		return time.Time{}
+	}
+	return now.Add(seconds(max(expires.Sub(now).Seconds()*tokenFraction, 1)))
+}
+
+// notFound is the error for a search that failed. Unless the failure may pass,
+// it is the answer to everyone from now on: a helper that hangs, or a cloud that
+// refuses, is asked once for a registry and not once for each repository. The
+// caller holds mu.
+func (a *authorizer) notFound(err error) error {
+	switch providers.ClassOf(err) {
+	case providers.Canceled:
+		return err
+	case providers.Transient, providers.Throttled:
+		return amend(err, func(e *providers.Error) { e.Err = fmt.Errorf("authenticate at %s: %w", a.remote.settings.Host, e.Err) })
+	}
+	a.refused = a.denied(err, "")
+	return a.refused
+}
+
 func (a *authorizer) find(ctx context.Context, scopes []string) (Credential, error) {
-	find := a.remote.settings.Credential
-	if find == nil {
-		find = a.remote.client.keychain
-	}
-	if find == nil {
-		return Credential{}, nil
-	}
-	repo := providers.Repository{Host: a.remote.settings.Host, Path: a.remote.settings.Path}
-	for _, s := range scopes {
-		if rest, ok := strings.CutPrefix(s, "repository:"); ok {
+	s := a.remote.settings
+	repo := providers.Repository{Host: s.Host, Path: s.Path}
+	for _, name := range scopes {
+		if rest, ok := strings.CutPrefix(name, "repository:"); ok {
 			repo.Path, _, _ = strings.Cut(rest, ":")
 			break
 		}
 	}
-	return find(ctx, repo)
+	if s.Credential != nil {
+		return s.Credential(ctx, repo)
+	}
+	found := Credential{}
+	if keychain := a.remote.client.keychain; keychain != nil {
+		var err error
+		if found, err = keychain(ctx, repo); err != nil || !found.empty() {
+			return found, err
+		}
+	}
+	// The cloud's own chain: only for a host that is that cloud's beyond doubt.
+	if k := a.remote.kind; k.Credential != nil && k.serves(s) {
+		return k.Credential(ctx, &API{remote: a.remote, held: true}, repo)
+	}
+	return found, nil
+}
+
+// empty reports whether c is anonymous.
+func (c Credential) empty() bool {
+	return c.Username == "" && c.Password == nil && c.Identity == nil && c.Bearer == nil
 }
 
 // token gives a token for scopes, from the cache or by one exchange that all

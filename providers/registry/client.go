@@ -20,6 +20,7 @@ import (
 // with the system's certificates.
 type Options struct {
 	Registries []Settings // hosts that are not named here get the defaults
+	Kinds      []Kind     // what is known about kinds of registries; nil for the specification alone
 	// Transport makes the round tripper for one registry. It is asked again, with
 	// the client certificate taken out, for the other hosts that a registry sends
 	// us to. nil for our own, which judges addresses when it dials.
@@ -41,6 +42,7 @@ type Options struct {
 // about hosts are kept. It is safe for concurrent use.
 type Client struct {
 	settings  []Settings // longest path first
+	kinds     []Kind
 	transport func(Settings) (http.RoundTripper, error)
 	proxy     func(*http.Request) (*url.URL, error)
 	keychain  CredentialFunc
@@ -65,6 +67,7 @@ type remoteKey struct{ host, path string }
 func New(o Options) *Client {
 	c := &Client{
 		settings:  slices.Clone(o.Registries),
+		kinds:     o.Kinds,
 		transport: o.Transport,
 		proxy:     o.Proxy,
 		keychain:  o.Keychain,

@@ -238,11 +238,14 @@ func helperAnswer(out []byte, on string) (Credential, bool, error) {
 	return Credential{Username: answer.Username, Password: secret, Origin: on}, true, nil
 }
 
-// hubKey is how Docker writes its own registry.
+// hubKey is how Docker writes its own registry in its files, whatever name the
+// registry goes by elsewhere.
 const hubKey = "https://index.docker.io/v1/"
 
+var hubHosts = map[string]bool{"docker.io": true, "index.docker.io": true, "registry-1.docker.io": true}
+
 func serverOf(host string) string {
-	if apiHosts[host] != "" {
+	if hubHosts[host] {
 		return hubKey
 	}
 	return host
@@ -259,7 +262,7 @@ func bestKey[V any](m map[string]V, repo providers.Repository) (string, bool) {
 	slices.Sort(keys)
 	for _, key := range keys {
 		host, dir := splitKey(key)
-		if host == repo.Host || apiHosts[host] != "" && apiHosts[host] == apiHosts[repo.Host] {
+		if host == repo.Host || hubHosts[host] && hubHosts[repo.Host] {
 			if below(repo.Path, dir) && len(dir) > length {
 				best, length = key, len(dir)
 			}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -169,7 +170,7 @@ func (l *listing) page(ctx context.Context, at url.URL) (names []string, link st
 	c := l.call
 	c.url = &at
 	err = l.remote.exchange(ctx, &c, func(resp *http.Response) error {
-		body, err := readBody(resp, maxPage)
+		body, err := readBody(resp, l.remote.profile.pageCap)
 		if err != nil {
 			return err
 		}
@@ -186,7 +187,8 @@ func (l *listing) page(ctx context.Context, at url.URL) (names []string, link st
 }
 
 // Repositories lists the repositories of host at or below prefix (by whole path
-// segments; empty for all) by the catalog. Each is yielded once, in the
+// segments; empty for all) by the bulk listing of its kind, or by the catalog where
+// that is complete. Each is yielded once, in the
 // registry's order. An error ends the sequence and means that it is incomplete:
 // nothing may be deleted on its word.
 func (c *Client) Repositories(ctx context.Context, host, prefix string) iter.Seq2[string, error] {
@@ -208,6 +210,16 @@ func (c *Client) repositories(ctx context.Context, base providers.Repository, yi
 	r, err := c.remoteFor(base)
 	if err != nil {
 		return err
+	}
+	if names, done, err := r.bulkRepositories(ctx, base); done {
+		for i := 0; err == nil && i < len(names) && yield(names[i]); i++ {
+		}
+		return err
+	}
+	if r.profile.Catalog == CatalogNone {
+		return &providers.Error{Class: providers.Unsupported, Op: "list repositories of", On: on,
+			Err:  errors.New("registries of the kind " + r.kind.Name + " have no complete catalog"),
+			Hint: "Name the repositories with repositories { names = [...] }."}
 	}
 	var bad error
 	l := &listing{remote: r, end: &r.catalogEnds,
@@ -256,6 +268,9 @@ func (c *Client) Tags(ctx context.Context, repo providers.Repository) (TagList, 
 	r, err := c.at("list tags of", repo, "")
 	if err != nil {
 		return TagList{}, err
+	}
+	if list, done, err := r.bulkTags(ctx, repo); done {
+		return list, err
 	}
 	l := &listing{remote: r, end: &r.tagEnds,
 		call: call{op: "list tags of", on: repo.String(), method: http.MethodGet, endpoint: "tags", url: r.url(repo.Path+"/tags/list", nil),

@@ -68,7 +68,7 @@ func checkValue(d *json.Decoder, depth int, data bool) error {
 			if err := checkKey(seen, key, data); err != nil {
 				return err
 			}
-			below = key == "annotations" || key == "labels"
+			below = key == "annotations" || key == "labels" || key == "Labels"
 		}
 		if err := checkValue(d, depth+1, below); err != nil {
 			return err

@@ -1,34 +1,134 @@
 package registry
 
-// profile is how one kind of registry differs from the specification, as data.
-// Sources are in the comment of each entry; what is not listed is generic.
+import "time"
+
+// Profile is how one kind of registry differs from the distribution-spec, as
+// data. The zero value of every field is what the specification says; each kind
+// fills in its own in providers/registry/<kind>/profile.go, with the source.
+type Profile struct {
+	// Listing.
+
+	Page     int     // entries to ask for in a page; more is an error in places. 0 for 1000
+	LinkEnds bool    // no Link header ends a listing for sure, and "last" is not understood
+	PageCap  int64   // bytes of the longest page that is read; 0 for 8 MiB
+	Catalog  Catalog // what the registry's _catalog is worth
+
+	// Writing.
+
+	Uploads   []Upload // shapes that work, the best first; nil for any
+	MaxPut    int64    // bytes of the largest body of a PUT; 0 for any
+	MinChunk  int64    // bytes of the smallest chunk but the last; 0 for any
+	MaxChunk  int64    // bytes of the largest chunk; 0 for any
+	MaxChunks int      // of one upload; 0 for any
+	Resume    Resume   // what is left of an upload that broke off
+	Mount     Mount
+	Create    Create // what must be there before the first push
+	// CreatesPerSecond bounds how fast repositories are made; 0 for 5.
+	CreatesPerSecond float64
+
+	// Reading and deleting.
+
+	Referrers Referrers
+	Delete    Delete
+	Rates     []Rate // published ceilings
+}
+
+// Catalog says whether a registry's _catalog names every repository that the
+// credential may read.
+type Catalog uint8
+
+const (
+	CatalogWhole Catalog = iota // it does, or it fails
+	CatalogNone                 // there is none, or it may leave something out without a word
+)
+
+// Upload is a shape of a blob upload.
+type Upload uint8
+
+const (
+	UploadPut    Upload = iota + 1 // POST, then one PUT with everything and its Content-Length
+	UploadChunks                   // POST, PATCHes with Content-Range, empty PUT
+	UploadPatch                    // POST, one PATCH without Content-Range, empty PUT
+)
+
+// Resume says where an upload that broke off can be taken up again.
+type Resume uint8
+
+const (
+	ResumeAsk    Resume = iota // at the offset that the session tells
+	ResumeLedger               // at our own count of acknowledged chunks: the session tells a wrong one
+	ResumeNever                // from the start, in a new session
+)
+
+// Mount says when a blob of another repository can be mounted.
+type Mount uint8
+
+const (
+	MountAny       Mount = iota // as soon as the blob is there
+	MountCommitted              // only a blob that a manifest of its repository refers to
+)
+
+// Create says what must exist before a push.
+type Create uint8
+
+const (
+	CreateOnPush     Create = iota // nothing: the first push makes the repository
+	CreateRepository               // the repository itself
+	CreateTop                      // what its first segments name: a project, a namespace
+)
+
+// Referrers says where a registry keeps what points at a subject.
+type Referrers uint8
+
+const (
+	ReferrersProbe Referrers = iota // one request finds out
+	ReferrersAPI                    // it has the referrers API
+	ReferrersTags                   // it has not: the fallback tag of the specification
+)
+
+// Delete says what a DELETE of a manifest does.
+type Delete uint8
+
+const (
+	DeleteTag      Delete = iota // by tag takes the tag away, and only that
+	DeleteManifest               // by tag takes the manifest and all its tags away
+	DeleteNever                  // there is none in this API
+)
+
+// Rate is a published ceiling.
+type Rate struct {
+	Of     string // "requests", "writes", "pulls", "creates"
+	Number int
+	Per    time.Duration
+}
+
+// profile is a Profile with the defaults filled in.
 type profile struct {
-	page int // entries to ask for in a listing; more is an error in places
-	// linkEnds: the absence of a Link header ends a listing for sure, and asking
-	// on with "last" is not possible.
-	linkEnds bool
-	// commitFirst: a blob can be mounted only after a manifest that refers to it
-	// is there.
+	Profile
+	page        int
+	pageCap     int64
+	linkEnds    bool
 	commitFirst bool
+	// rates are published limits, in requests per second.
+	rates map[action]float64
 }
 
-var profiles = map[string]profile{
-	"generic":     {page: 1000},                                    // distribution: more than 1000 is an error, not a clamp
-	"ecr":         {page: 1000, linkEnds: true, commitFirst: true}, // pages by its own token; mounts only blobs of a committed manifest
-	"ecr-public":  {page: 1000, linkEnds: true},
-	"gar":         {page: 1000, linkEnds: true}, // one answer with everything
-	"acr":         {page: 100},
-	"dockerhub":   {page: 100},
-	"quay":        {page: 100},
-	"harbor":      {page: 100},
-	"ghcr":        {page: 100},
-	"gitlab":      {page: 100},
-	"artifactory": {page: 100},
-}
+// docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
+var ecrRates = map[action]float64{writes: 10, opens: 100, pushes: 500}
 
-func profileOf(kind string) profile {
-	if p, ok := profiles[kind]; ok {
-		return p
+// cloud.google.com/artifact-registry/quotas: 60,000 requests and 18,000 writes a minute.
+var garRates = map[action]float64{listings: 1000, looks: 1000, reads: 1000, pulls: 1000, opens: 300, pushes: 300, writes: 300, deletes: 300}
+
+func (p Profile) filled() profile {
+	f := profile{Profile: p, page: p.Page, pageCap: p.PageCap, linkEnds: p.LinkEnds, commitFirst: p.Mount == MountCommitted}
+	if f.page == 0 {
+		f.page = 1000 // distribution: more than 1000 is an error, not a clamp
 	}
-	return profiles["generic"]
+	if f.pageCap == 0 {
+		f.pageCap = maxPage
+	}
+	if f.CreatesPerSecond == 0 {
+		f.CreatesPerSecond = 5
+	}
+	return f
 }

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/semaphore"
+	"time"
 
 	"freightliner/providers"
 )
@@ -20,18 +19,22 @@ import (
 type remote struct {
 	client   *Client
 	settings Settings
+	kind     *Kind
 	profile  profile
 	id       int64 // order in which slots of two remotes are taken
 	scheme   string
 	apiHost  string // where the API is served, host[:port]
 	origin   string
 
-	gate      *semaphore.Weighted
-	slots     int64
-	rate      *pace // requests
-	bandwidth *pace // bytes
+	gate      *gate
+	slots     int
+	rate      *pace          // requests, as configured
+	published [actions]*pace // requests, as the registry's documentation says
+	bandwidth *pace          // bytes
+	creates   *pace          // repositories made
 	counters  counters
 	health    health
+	budget    budget
 	auth      *authorizer
 
 	own     http.RoundTripper // metadata at the registry's own origin
@@ -40,8 +43,13 @@ type remote struct {
 
 	// Learned during the run, for the host.
 	tagEnds, catalogEnds listingEnd
-	referrers            atomic.Int32 // referrersUnknown, referrersAPI, referrersTags
-	probing              sync.Mutex   // held by the request that finds out about referrers
+	referrers            atomic.Int32   // referrersUnknown, referrersAPI, referrersTags
+	probing              sync.Mutex     // held by the request that finds out about referrers
+	bulkless             [2]atomic.Bool // the kind's bulk listing of repositories, of tags, is not to be had
+
+	queue  *semaphore.Weighted // of creations
+	making sync.Mutex
+	made   map[string]time.Time // repositories made in this run, and when
 }
 
 var remoteIDs atomic.Int64
@@ -50,26 +58,25 @@ var remoteIDs atomic.Int64
 // nothing else.
 const defaultConcurrency = 16
 
-// apiHosts are registries whose API is served under another name than the one
-// people use.
-var apiHosts = map[string]string{
-	"docker.io":       "registry-1.docker.io",
-	"index.docker.io": "registry-1.docker.io",
-}
-
 func (c *Client) newRemote(s Settings) (*remote, error) {
 	if err := checkHost(s.Host); err != nil {
 		return nil, err
 	}
-	slots := int64(cmp.Or(s.Concurrency, defaultConcurrency))
+	kind := c.kindOf(s)
+	apiHost := s.Host
+	if kind.APIHost != nil {
+		apiHost = cmp.Or(kind.APIHost(s.Host), s.Host)
+	}
+	slots := cmp.Or(s.Concurrency, defaultConcurrency)
 	r := &remote{
 		client:   c,
 		settings: s,
-		profile:  profileOf(s.Kind),
+		kind:     kind,
+		profile:  kind.Profile.filled(),
 		id:       remoteIDs.Add(1),
 		scheme:   "https",
-		apiHost:  cmp.Or(apiHosts[s.Host], s.Host),
-		gate:     semaphore.NewWeighted(slots),
+		apiHost:  apiHost,
+		gate:     newGate(c.clock, slots),
 		slots:    slots,
 		counters: counters{requests: map[string]int64{}},
 	}
@@ -78,6 +85,11 @@ func (c *Client) newRemote(s Settings) (*remote, error) {
 	}
 	r.origin = origin(&url.URL{Scheme: r.scheme, Host: r.apiHost})
 	r.rate = newPace(c.clock, s.RequestsPerSecond, max(1, s.RequestsPerSecond/10))
+	r.creates = newPace(c.clock, r.profile.CreatesPerSecond, 1)
+	r.queue, r.made = semaphore.NewWeighted(1), map[string]time.Time{}
+	for a, perSecond := range r.profile.rates {
+		r.published[a] = newPace(c.clock, perSecond, max(1, perSecond/10))
+	}
 	r.bandwidth = newPace(c.clock, float64(s.MaxBandwidth), float64(min(s.MaxBandwidth, 256<<10)))
 	r.auth = newAuthorizer(r)
 	return r, r.connect()
@@ -98,14 +110,14 @@ func (r *remote) connect() (err error) {
 	if err != nil {
 		return err
 	}
-	r.own = guard.transport(trust, transportShape{conns: int(r.slots), h2: true})
-	r.bulk = guard.transport(trust, transportShape{conns: int(r.slots)})
+	r.own = guard.transport(trust, transportShape{conns: r.slots, h2: true})
+	r.bulk = guard.transport(trust, transportShape{conns: r.slots})
 	r.foreign = sync.OnceValues(func() (http.RoundTripper, error) {
 		trust, err := trustOf(r.stranger())
 		if err != nil {
 			return nil, err
 		}
-		return guard.transport(trust, transportShape{conns: int(r.slots), foreign: true}), nil
+		return guard.transport(trust, transportShape{conns: r.slots, foreign: true}), nil
 	})
 	return nil
 }

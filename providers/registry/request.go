@@ -25,13 +25,14 @@ type call struct {
 	url      *url.URL
 	scopes   []string // rights it needs, as token scopes
 	header   http.Header
-	body     []byte    // sent anew on each try; nil for none
-	stream   io.Reader // sent once; such a call is never repeated here
-	length   int64     // of stream
-	ok       []int     // statuses that are an answer
-	foreign  bool      // url is on another, allowed host: nothing of ours goes along
-	bulk     bool      // blob data
-	held     bool      // the caller holds a slot of the gate already
+	body     []byte              // sent anew on each try; nil for none
+	stream   io.Reader           // sent once; such a call is never repeated here
+	length   int64               // of stream
+	ok       []int               // statuses that are an answer
+	foreign  bool                // url is on another, allowed host: nothing of ours goes along
+	bulk     bool                // blob data
+	held     bool                // the caller holds a slot of the gate already
+	redact   func(string) string // takes further secrets out of what is answered; nil for none
 }
 
 const (
@@ -44,9 +45,10 @@ const (
 	patience = time.Minute
 )
 
-// ErrDown is wrapped by every error of a host that could not be reached three
-// times in a row: it counts as down for the rest of the run and costs no
-// further waiting. Its class is not retryable for that reason.
+// ErrDown is wrapped by every error of a host whose breaker is open: it could
+// not be reached several times in a row and costs no further waiting. Its class
+// is not retryable for that reason. A later call, after a pause, probes whether
+// the host is back.
 var ErrDown = errors.New("the registry could not be reached and counts as down for the rest of this run")
 
 // exchange sends c, lets read take the answer, and tries both again while the
@@ -66,19 +68,34 @@ func (r *remote) exchange(ctx context.Context, c *call, read func(*http.Response
 }
 
 // again repeats try by class: at most maxTries, with exponential backoff and
-// full jitter, never before the moment the registry asked for.
+// full jitter, never before the moment the registry asked for, and within the
+// registry's retry budget.
 func (r *remote) again(ctx context.Context, try func() error) error {
+	return persist(ctx, func() (*remote, bool, error) { return r, false, try() })
+}
+
+// persist is again for work between two registries: try says which of them
+// failed, and whether it came further than before, which makes it the first
+// failure of a new row.
+func persist(ctx context.Context, try func() (blame *remote, further bool, err error)) error {
 	for n := 1; ; n++ {
-		err := try()
+		r, further, err := try()
 		var over *spent
 		if errors.As(err, &over) {
 			return over.error
+		}
+		if further {
+			n = 1
 		}
 		if err == nil || n == maxTries || !providers.ClassOf(err).Retryable() {
 			return err
 		}
 		wait := r.backoff(n, err)
 		if wait > patience {
+			return err
+		}
+		if !r.budget.spend() {
+			r.client.log.Debug("no retry: a tenth of the requests were retries already", "registry", r.settings.Host, "error", err.Error())
 			return err
 		}
 		r.counters.retry()
@@ -107,15 +124,25 @@ func (r *remote) backoff(n int, err error) time.Duration {
 // open sends c once, credentials and redirects included, and gives an answer
 // whose status is wanted. Closing its body gives the slot back.
 func (r *remote) open(ctx context.Context, c *call) (*http.Response, error) {
+	probe, down := r.health.admit(r.client.clock.Now())
+	if down != nil {
+		return nil, &providers.Error{Class: providers.Unknown, Op: c.op, On: c.on, Err: fmt.Errorf("%w: %w", ErrDown, down),
+			Hint: "Run again when " + r.settings.Host + " is back; what is done is not repeated."}
+	}
+	if probe {
+		defer r.health.probed()
+	}
 	leave, err := r.enter(ctx, c)
 	if err != nil {
 		return nil, err
 	}
+	started := r.client.clock.Now()
 	resp, err := r.authorized(ctx, c)
 	if err != nil {
 		leave()
 		return nil, r.failure(ctx, c, err)
 	}
+	r.adapt(c, resp, started)
 	resp.Body = &leaving{ReadCloser: resp.Body, leave: leave}
 	if slices.Contains(c.ok, resp.StatusCode) {
 		return resp, nil
@@ -124,35 +151,45 @@ func (r *remote) open(ctx context.Context, c *call) (*http.Response, error) {
 	return nil, r.unwanted(c, resp)
 }
 
-// enter waits for a slot, for the end of a pause the registry asked for, and
-// for the rate.
+// adapt fits what runs at once to what the answer says about load. The answers
+// of other hosts, behind a redirect, say nothing about this one.
+func (r *remote) adapt(c *call, resp *http.Response, started time.Time) {
+	if !r.home(resp) {
+		return
+	}
+	a := actionOf(c)
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusServiceUnavailable:
+		r.gate.congested(a, started)
+	case resp.StatusCode < 500:
+		r.gate.eased(a)
+	}
+	if q, ok := quotaOf(resp.Header); ok {
+		r.counters.left(q)
+		r.gate.atMost(reads, q.Remaining)
+	}
+}
+
+// enter waits for the end of a pause the registry asked for, for the rates, and
+// for a slot: in this order, so that who waits holds nothing.
 func (r *remote) enter(ctx context.Context, c *call) (leave func(), err error) {
-	if down := r.health.gone(); down != nil {
-		return nil, &providers.Error{Class: providers.Unknown, Op: c.op, On: c.on, Err: fmt.Errorf("%w: %w", ErrDown, down),
-			Hint: "Run again when " + r.settings.Host + " is back; what is done is not repeated."}
-	}
-	leave = func() {}
-	if !c.held {
-		if err := r.gate.Acquire(ctx, 1); err != nil {
-			return nil, err
-		}
-		leave = func() { r.gate.Release(1) }
-	}
+	a := actionOf(c)
 	if wait := r.health.pausing(r.client.clock.Now()); wait > patience {
-		leave()
 		return nil, &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait,
 			Err: fmt.Errorf("%s asked for a pause of %s", r.settings.Host, wait.Round(time.Second))}
 	} else if wait > 0 {
 		err = r.client.clock.Wait(ctx, wait)
 	}
 	if err == nil {
+		err = r.published[a].take(ctx, 1)
+	}
+	if err == nil {
 		err = r.rate.take(ctx, 1)
 	}
-	if err != nil {
-		leave()
-		return nil, err
+	if err != nil || c.held {
+		return func() {}, err
 	}
-	return leave, nil
+	return r.gate.enter(ctx, pass{actions: []action{a}, slots: 1})
 }
 
 // leaving gives a slot back when an answer is closed, once.
@@ -274,6 +311,7 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 	r.attach(ctx, req, c, w)
 
 	r.counters.request(method, endpoint)
+	r.budget.requests.Add(1)
 	started := r.client.clock.Now()
 	w.waiting(req.Body == nil || req.Body == http.NoBody)
 	resp, err := transport.RoundTrip(req)
@@ -283,8 +321,8 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 			err = cause
 		}
 		cancel(nil)
-		if !foreign && ctx.Err() == nil && isConnectFailure(err) {
-			r.health.failed(started, r.client.clock.Now(), err)
+		if weight := weightOf(err, req.Body != nil && req.Body != http.NoBody); weight > 0 && !foreign && ctx.Err() == nil {
+			r.health.failed(started, r.client.clock.Now(), weight, err)
 		}
 		return nil, err
 	}
@@ -407,11 +445,21 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 	if e.Class.Retryable() {
 		e.After = retryAfter(resp.Header, now)
 		r.health.pause(now.Add(e.After))
+		if q, ok := quotaOf(resp.Header); ok && e.After == 0 && e.Class == providers.Throttled && q.Remaining == 0 {
+			// A spent quota that does not say when it is renewed: after its window at
+			// the latest. Only what is metered waits; blobs and HEADs go on.
+			e.After = q.Window
+		}
 	}
 	if e.Class == providers.Throttled {
 		r.counters.throttle()
 	}
-	a := readRefusal(resp, r.auth.redact)
+	a := readRefusal(resp, func(text string) string {
+		if c.redact != nil {
+			text = c.redact(text)
+		}
+		return r.auth.redact(text)
+	})
 	e.Err = a
 	switch {
 	case isRedirect(resp.StatusCode):
@@ -420,6 +468,8 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 		e.Hint = r.auth.missing(c.scopes)
 	case slices.Contains(a.codes, "TOOMANYREQUESTS") && e.Class == providers.Invalid:
 		e.Class = providers.Throttled
+	case slices.Contains(a.codes, "NAME_UNKNOWN") && !c.foreign && r.madeLately(c.url.Path, now):
+		e.Class, e.After = providers.Transient, visibleAfter
 	}
 	return e
 }
@@ -442,8 +492,6 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 	}
 	wrapped := &providers.Error{Class: providers.Transient, Op: c.op, On: c.on, Err: err}
 	var (
-		unknown  *tls.CertificateVerificationError
-		record   tls.RecordHeaderError
 		resolve  *net.DNSError
 		declined *refusal
 	)
@@ -452,10 +500,10 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 		wrapped.Class = providers.Invalid
 	case errors.Is(err, errMore):
 		wrapped.Class = providers.Invalid
-	case errors.As(err, &unknown):
+	case isUntrusted(err):
 		wrapped.Class = providers.Invalid
 		wrapped.Hint = "If the certificate is right, name its authority with ca_file in the registry block of " + r.settings.Host + "."
-	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+	case isCertificate(err):
 		wrapped.Class = providers.Invalid
 		wrapped.Hint = "If " + r.settings.Host + " really speaks plain HTTP, say plain_http = true in its registry block."
 	case errors.As(err, &resolve) && resolve.IsNotFound:
@@ -463,6 +511,19 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 	}
 	wrapped.Err = errors.New(providers.Printable(err.Error(), 600))
 	return wrapped
+}
+
+// isUntrusted reports whether the other side's certificate was not accepted.
+func isUntrusted(err error) bool {
+	var unknown *tls.CertificateVerificationError
+	return errors.As(err, &unknown)
+}
+
+// isCertificate reports whether there is no TLS with the other side, for want
+// of trust or because it does not speak it.
+func isCertificate(err error) bool {
+	var record tls.RecordHeaderError
+	return isUntrusted(err) || errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
 // amend gives err with its outermost providers.Error changed. The original stays
@@ -475,17 +536,6 @@ func amend(err error, change func(*providers.Error)) error {
 	changed := *e
 	change(&changed)
 	return &changed
-}
-
-// isConnectFailure reports whether a connection could not be made at all, which
-// is what counts against the health of a host.
-func isConnectFailure(err error) bool {
-	var op *net.OpError
-	var declined *refusal
-	if errors.As(err, &declined) {
-		return false
-	}
-	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // invalid is an answer that breaks the protocol: trying again can not help.

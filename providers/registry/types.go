@@ -12,7 +12,7 @@ import (
 type Settings struct {
 	Host              string // host[:port], lower case
 	Path              string
-	Kind              string // see config.Kinds; empty means generic
+	Kind              string // see config.Kinds; empty for the kind that serves Host
 	PlainHTTP         bool
 	RootCAs           []byte // PEM; nil for the system's
 	Certificate       []byte // PEM client certificate and key; nil for none
@@ -23,6 +23,8 @@ type Settings struct {
 	TokenHosts        []string
 	UploadHosts       []string
 	Credential        CredentialFunc // from the auth block; nil for the Client's keychain
+	// CreateRepositories allows [Client.CreateRepository].
+	CreateRepositories bool
 }
 
 // Credential is what authenticates at one host: a user name and password, or a
@@ -34,6 +36,9 @@ type Credential struct {
 	Identity func() string // OAuth2 refresh token ("identitytoken" in Docker's config); nil for none
 	Bearer   func() string // ready-made bearer token; nil for none
 	Origin   string        // where it was found, for messages: "auth block", "~/.docker/config.json"
+	// Expires is when it ends; zero for never. Another is asked for when 80 % of
+	// its life is over.
+	Expires time.Time
 }
 
 // CredentialFunc finds the credential for a repository; the zero Credential is
@@ -52,8 +57,14 @@ type TagList struct {
 	Tags []string // sorted, unique, each a valid tag
 	// Digests are given by registries that list them in bulk; nil otherwise.
 	Digests map[string]providers.Digest
+	// Pushed and Sizes (bytes, compressed, as the registry counts) are given by
+	// some of these, for some tags; nil otherwise.
+	Pushed map[string]time.Time
+	Sizes  map[string]int64
 	// Missing: the repository does not exist (NAME_UNKNOWN), as opposed to having no tags.
 	Missing bool
+
+	doubtful []string // tags listed with two digests, while the list is made
 }
 
 // Manifest is a manifest or index as raw bytes, verified against its digest.
@@ -100,6 +111,16 @@ type Counters struct {
 	BytesSent     int64
 	Retries       int64
 	Throttled     int64 // 429 answers
+	Resumed       int64 // blob bytes that a broken transfer did not have to send again
+	Quota         *Quota
+}
+
+// Quota is what a registry said last about its limit on manifest reads
+// ("ratelimit-limit" and "ratelimit-remaining", as Docker Hub sends them).
+type Quota struct {
+	Limit     int           // requests in a window; 0 when not told
+	Remaining int           // requests left
+	Window    time.Duration // 0 when not told
 }
 
 // Job is one image, index or artifact to be made present at a destination.
