@@ -354,7 +354,7 @@ func (a *application) execute(parent context.Context, lock *statefile.Lock, plac
 	kept := &countedJournal{Journal: journal}
 	watch := a.watchApply(a.plan)
 	signals := a.watchSignals(parent, watch.say)
-	stop, stopTimer := a.stopAfter(signals)
+	stop, stopTimer := a.stopAfter(signals, watch.say)
 	a.because = map[int]string{}
 	options := executor.Options{
 		Parallelism: a.parallelism(), Retries: a.retryLimit(), MaxFailures: a.flags.maxFailures,
@@ -405,7 +405,7 @@ func (a *application) nothingToDo(parent context.Context, lock *statefile.Lock, 
 }
 
 // stopAfter joins the first signal and -max-duration into one channel.
-func (a *application) stopAfter(signals *interrupts) (stop <-chan struct{}, end func()) {
+func (a *application) stopAfter(signals *interrupts, say func(string)) (stop <-chan struct{}, end func()) {
 	if a.flags.maxDuration == 0 {
 		return signals.stop, func() {}
 	}
@@ -425,6 +425,7 @@ func (a *application) stopAfter(signals *interrupts) (stop <-chan struct{}, end 
 			close(joined)
 		case <-late:
 			close(joined)
+			say(fmt.Sprintf("The %s of -max-duration are over. Finishing what is under way.", span(a.flags.maxDuration)))
 		case <-ctx.Done():
 		}
 	}()

@@ -317,6 +317,39 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// -max-duration and the first signal both stop new work, whichever comes first.
+func TestStopAfter(t *testing.T) {
+	for _, by := range []string{"time", "signal", "neither"} {
+		t.Run(by, func(t *testing.T) {
+			clock := newHandClock()
+			p := testProgram()
+			p.clock = clock
+			a := &application{session: &session{program: p}, flags: &applyFlags{maxDuration: parkTime}}
+			signals := &interrupts{ctx: context.Background(), stop: make(chan struct{})}
+			var said []string
+			stop, end := a.stopAfter(signals, func(line string) { said = append(said, line) })
+			clock.waiting(t, parkTime)
+			select {
+			case <-stop:
+				t.Error("stopped at once")
+			default:
+			}
+			switch by {
+			case "time":
+				clock.pass(parkTime)
+				<-stop
+			case "signal":
+				close(signals.stop)
+				<-stop
+			}
+			end()
+			if want := by == "time"; (len(said) == 1) != want {
+				t.Errorf("said %q", said)
+			}
+		})
+	}
+}
+
 // handClock lets the test say when a wait is over.
 type handClock struct {
 	wallClock
