@@ -33,7 +33,7 @@ type authorizer struct {
 	elsewhere bool // the realm is on another, allowed host
 
 	credential *Credential
-	renew      time.Time     // when to ask for its successor; zero for never
+	renewAt    time.Time     // when to ask for its successor; zero for never
 	asking     chan struct{} // closed when the credential is there; nil when nobody asks
 	worked     atomic.Bool   // a proof was accepted, so a refusal is about rights, not about the credential
 	refused    error         // the credential is no good: every call fails with this
@@ -381,7 +381,7 @@ func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, erro
 			return Credential{}, a.refused
 		}
 		now := a.remote.client.clock.Now()
-		if a.credential != nil && (a.renew.IsZero() || now.Before(a.renew)) {
+		if a.credential != nil && (a.renewAt.IsZero() || now.Before(a.renewAt)) {
 			defer a.mu.Unlock()
 			return *a.credential, nil
 		}
@@ -406,7 +406,7 @@ func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, erro
 		close(a.asking)
 		a.asking = nil
 		if err == nil {
-			a.credential, a.renew = &credential, renewal(now, credential.Expires)
+			a.credential, a.renewAt = &credential, renewal(now, credential.Expires)
 		} else {
 			err = a.notFound(err)
 		}

@@ -51,10 +51,12 @@ func (c *Client) CreateRepository(ctx context.Context, repo providers.Repository
 	if r.kind.Create == nil {
 		return refuse("Create it at "+repo.Host+" by hand.", "registries of the kind "+r.kind.Name+" have no way to create one from here")
 	}
-	if err := r.queue.Acquire(ctx, 1); err != nil {
-		return err
+	select {
+	case r.queue <- struct{}{}:
+		defer func() { <-r.queue }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	defer r.queue.Release(1)
 	place := repo.Path
 	if r.profile.Create == CreateTop {
 		place, _, _ = strings.Cut(repo.Path, "/")

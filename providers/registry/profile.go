@@ -1,7 +1,5 @@
 package registry
 
-import "time"
-
 // Profile is how one kind of registry differs from the distribution-spec, as
 // data. The zero value of every field is what the specification says; each kind
 // fills in its own in providers/registry/<kind>/profile.go, with the source.
@@ -30,7 +28,7 @@ type Profile struct {
 
 	Referrers Referrers
 	Delete    Delete
-	Rates     []Rate // published ceilings
+	Rates     Rates
 }
 
 // Catalog says whether a registry's _catalog names every repository that the
@@ -95,11 +93,16 @@ const (
 	DeleteNever                  // there is none in this API
 )
 
-// Rate is a published ceiling.
-type Rate struct {
-	Of     string // "requests", "writes", "pulls", "creates"
-	Number int
-	Per    time.Duration
+// Rates are published ceilings, in requests per second; 0 for none.
+type Rates struct {
+	Listings float64 // catalogs, tag lists, referrers
+	Looks    float64 // HEAD of anything
+	Reads    float64 // GET of manifests
+	Pulls    float64 // GET of blobs
+	Opens    float64 // upload sessions and mounts
+	Pushes   float64 // requests that carry blob data
+	Writes   float64 // PUT of manifests
+	Deletes  float64
 }
 
 // profile is a Profile with the defaults filled in.
@@ -113,14 +116,10 @@ type profile struct {
 	rates map[action]float64
 }
 
-// docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
-var ecrRates = map[action]float64{writes: 10, opens: 100, pushes: 500}
-
-// cloud.google.com/artifact-registry/quotas: 60,000 requests and 18,000 writes a minute.
-var garRates = map[action]float64{listings: 1000, looks: 1000, reads: 1000, pulls: 1000, opens: 300, pushes: 300, writes: 300, deletes: 300}
-
 func (p Profile) filled() profile {
 	f := profile{Profile: p, page: p.Page, pageCap: p.PageCap, linkEnds: p.LinkEnds, commitFirst: p.Mount == MountCommitted}
+	f.rates = map[action]float64{listings: p.Rates.Listings, looks: p.Rates.Looks, reads: p.Rates.Reads, pulls: p.Rates.Pulls,
+		opens: p.Rates.Opens, pushes: p.Rates.Pushes, writes: p.Rates.Writes, deletes: p.Rates.Deletes}
 	if f.page == 0 {
 		f.page = 1000 // distribution: more than 1000 is an error, not a clamp
 	}

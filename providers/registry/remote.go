@@ -47,7 +47,7 @@ type remote struct {
 	probing              sync.Mutex     // held by the request that finds out about referrers
 	bulkless             [2]atomic.Bool // the kind's bulk listing of repositories, of tags, is not to be had
 
-	queue  *semaphore.Weighted // of creations
+	queue  chan struct{} // holds one: creations go one after the other
 	making sync.Mutex
 	made   map[string]time.Time // repositories made in this run, and when
 }
@@ -86,7 +86,7 @@ func (c *Client) newRemote(s Settings) (*remote, error) {
 	r.origin = origin(&url.URL{Scheme: r.scheme, Host: r.apiHost})
 	r.rate = newPace(c.clock, s.RequestsPerSecond, max(1, s.RequestsPerSecond/10))
 	r.creates = newPace(c.clock, r.profile.CreatesPerSecond, 1)
-	r.queue, r.made = semaphore.NewWeighted(1), map[string]time.Time{}
+	r.queue, r.made = make(chan struct{}, 1), map[string]time.Time{}
 	for a, perSecond := range r.profile.rates {
 		r.published[a] = newPace(c.clock, perSecond, max(1, perSecond/10))
 	}
