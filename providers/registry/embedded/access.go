@@ -64,6 +64,14 @@ func find(users []User, name, password string) (User, bool) {
 	return User{}, false
 }
 
+// lookup asks login, when there is one, or searches users.
+func lookup(login func(name, password string) (User, bool), users []User, name, password string) (User, bool) {
+	if login != nil {
+		return login(name, password)
+	}
+	return find(users, name, password)
+}
+
 // anonymous is what a request without credentials may do; false when nothing.
 func anonymous(users []User) (User, bool) {
 	at := slices.IndexFunc(users, func(u User) bool { return u.Name == "" })
@@ -108,11 +116,11 @@ func (g *registry) authorize(w http.ResponseWriter, r *http.Request, at address)
 	if g.options.Tokens != nil {
 		return g.options.Tokens.check(w, r, wanted)
 	}
-	if len(g.options.Users) == 0 {
+	if len(g.options.Users) == 0 && g.options.Login == nil {
 		return nil
 	}
 	name, password, given := r.BasicAuth()
-	user, known := find(g.options.Users, name, password)
+	user, known := lookup(g.options.Login, g.options.Users, name, password)
 	if !given {
 		user, known = anonymous(g.options.Users)
 		known = known && at.endpoint != base // clients learn from /v2/ how to log in

@@ -262,7 +262,7 @@ func (g *registry) checkReferences(name string, m content) error {
 		}
 	}
 	for _, child := range m.Manifests {
-		if err := g.checkReference(child, name, manifestKey, false); err != nil {
+		if err := g.checkReference(child, name, manifestKey, g.options.SparseIndexes); err != nil {
 			return err
 		}
 	}

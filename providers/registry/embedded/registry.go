@@ -19,6 +19,9 @@ type Options struct {
 	// NoReferrers switches the referrers API off, as on registries that speak
 	// distribution-spec 1.0: clients then keep the fallback tag.
 	NoReferrers bool
+	// SparseIndexes takes an index although manifests it lists are missing. The
+	// spec leaves the choice to the registry ("Pushing Manifests").
+	SparseIndexes bool
 	// NoDelete refuses every DELETE of a blob, manifest or tag with 405.
 	NoDelete bool
 
@@ -39,10 +42,19 @@ type Options struct {
 
 	// Users are who may come in, and to do what; empty for an open registry.
 	Users []User
+	// Login finds a user by name and password, in place of Users; for passwords
+	// that come and go. Nil for Users.
+	Login func(name, password string) (User, bool)
 	// Tokens makes the registry ask for bearer tokens of this issuer instead
 	// of basic authentication, and serves it at [TokenPath]. Its users count,
 	// not those above.
 	Tokens *Tokens
+
+	// Within stands between the door and the endpoints: it sees every request
+	// of the distribution API whose name was checked and that access allows.
+	// What it passes on is answered without asking for access again. Nil for
+	// nothing; tests give registries their peculiarities here.
+	Within func(endpoints http.Handler) http.Handler
 }
 
 // ManifestLimit is the largest manifest accepted, in bytes (distribution-spec
@@ -78,18 +90,28 @@ type registry struct {
 	// alone while something is deleted. So a manifest is never accepted
 	// because of a blob that goes away before the manifest is there.
 	deleting sync.RWMutex
+
+	endpoints http.Handler // nil without Options.Within
 }
 
 // New is the registry on store as an http.Handler, safe for concurrent use.
 func New(store Store, options Options) http.Handler {
 	options = options.withDefaults()
-	return &registry{store: store, options: options, sessions: newSessions(options)}
+	g := &registry{store: store, options: options, sessions: newSessions(options)}
+	if options.Within != nil {
+		g.endpoints = options.Within(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := g.dispatch(w, r, parseAddress(r.URL.Path)); err != nil {
+				answerError(w, r, err)
+			}
+		}))
+	}
+	return g
 }
 
 func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if g.options.Tokens != nil && r.URL.Path == TokenPath {
+	if g.options.Tokens != nil && r.URL.Path == g.options.Tokens.Path() {
 		g.options.Tokens.ServeHTTP(w, r)
 		return
 	}
@@ -111,7 +133,19 @@ func (g *registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if err := g.authorize(w, r, at); err != nil {
 		return err
 	}
+	if g.endpoints != nil {
+		g.endpoints.ServeHTTP(w, r)
+		return nil
+	}
+	return g.dispatch(w, r, at)
+}
+
+// dispatch answers at the endpoint that at names. Nothing has been written to
+// w when it returns an error.
+func (g *registry) dispatch(w http.ResponseWriter, r *http.Request, at address) error {
 	switch at.endpoint {
+	case nowhere:
+		return failf(http.StatusNotFound, "NAME_UNKNOWN", "this is no path of the distribution API")
 	case base:
 		return g.serveBase(w, r)
 	case catalog:

@@ -20,7 +20,9 @@ const TokenPath = "/token"
 
 // TokenOptions say what tokens are issued.
 type TokenOptions struct {
-	Users   []User
+	Users []User
+	// Login finds a user by name and password, in place of Users; nil for Users.
+	Login   func(name, password string) (User, bool)
 	Service string        // audience; empty for "freightliner"
 	Life    time.Duration // 0 for 5 minutes, as Docker Hub
 	// Now is the clock; nil for [time.Now].
@@ -28,9 +30,13 @@ type TokenOptions struct {
 	// Realm is the address clients are sent to; empty for [TokenPath] on the
 	// host they talked to.
 	Realm string
+	// Path is where the issuer is served; empty for [TokenPath].
+	Path string
 	// Field names the answer's field: "token" (the default), "access_token", or
 	// "both", as issuers in the field differ.
 	Field string
+	// NoExpiry leaves expires_in and issued_at out of the answer, as GHCR does.
+	NoExpiry bool
 }
 
 // Tokens issues and checks bearer tokens as Docker's token protocol has them
@@ -53,6 +59,9 @@ func NewTokens(options TokenOptions) (*Tokens, error) {
 	if options.Service == "" {
 		options.Service = "freightliner"
 	}
+	if options.Path == "" {
+		options.Path = TokenPath
+	}
 	if options.Life == 0 {
 		options.Life = 5 * time.Minute
 	}
@@ -70,6 +79,9 @@ func NewTokens(options TokenOptions) (*Tokens, error) {
 		refresh: map[string]string{},
 	}, nil
 }
+
+// Path is where the registry serves the issuer.
+func (t *Tokens) Path() string { return t.options.Path }
 
 // Service is the audience of the tokens.
 func (t *Tokens) Service() string { return t.options.Service }
@@ -140,6 +152,9 @@ func (t *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"expires_in": int(t.options.Life / time.Second),
 		"issued_at":  now.UTC().Format(time.RFC3339),
 	}
+	if t.options.NoExpiry {
+		clear(body)
+	}
 	if t.options.Field != "access_token" {
 		body["token"] = token
 	}
@@ -161,14 +176,14 @@ func (t *Tokens) login(r *http.Request) (User, bool) {
 	if r.Method == http.MethodPost {
 		switch r.PostForm.Get("grant_type") {
 		case "password":
-			return find(t.options.Users, r.PostForm.Get("username"), r.PostForm.Get("password"))
+			return lookup(t.options.Login, t.options.Users, r.PostForm.Get("username"), r.PostForm.Get("password"))
 		case "refresh_token":
 			return t.recall(r.PostForm.Get("refresh_token"))
 		}
 		return User{}, false
 	}
 	if name, password, given := r.BasicAuth(); given {
-		return find(t.options.Users, name, password)
+		return lookup(t.options.Login, t.options.Users, name, password)
 	}
 	if user, ok := anonymous(t.options.Users); ok {
 		return user, true
@@ -176,6 +191,21 @@ func (t *Tokens) login(r *http.Request) (User, bool) {
 	// A token without rights: it logs in and can do nothing, like a public
 	// registry's answer to somebody it does not know.
 	return User{Grants: []Grant{}}, true
+}
+
+// Refresh makes a refresh token for the user with that name, as a login with
+// something else than a password would.
+func (t *Tokens) Refresh(name string) string { return t.remember(User{Name: name}) }
+
+// Allows reports whether the request brings a token of ours that is good for
+// the action on the resource ("repository", "library/nginx", "pull").
+func (t *Tokens) Allows(r *http.Request, kind, name, action string) bool {
+	raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return false
+	}
+	c, ok := t.verify(raw)
+	return ok && c.covers(access{kind, name, action})
 }
 
 func (t *Tokens) remember(u User) string {
@@ -272,7 +302,7 @@ func (t *Tokens) challenge(w http.ResponseWriter, r *http.Request, wanted []acce
 		if r.TLS != nil {
 			scheme = "https"
 		}
-		realm = scheme + "://" + r.Host + TokenPath
+		realm = scheme + "://" + r.Host + t.options.Path
 	}
 	value := fmt.Sprintf("Bearer realm=%q,service=%q", realm, t.options.Service)
 	if scope := scopeOf(wanted); scope != "" {

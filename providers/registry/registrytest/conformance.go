@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,12 +13,13 @@ import (
 
 	"freightliner/providers"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
 )
 
 // Traits are the differences between registries that are all right. Everything
-// else in [Conformance] must be the same everywhere.
+// else in [Conformance] must be the same everywhere. The zero value of a field
+// is what the embedded registry does, the first three apart.
 type Traits struct {
 	// Referrers: there is a referrers API (distribution-spec 1.1). The
 	// distribution registry has none, clients keep the fallback tag there.
@@ -31,6 +33,40 @@ type Traits struct {
 	// StrictSession: a chunk must go to the Location of the chunk before. The
 	// upload's state travels in the query there, and an old one is refused.
 	StrictSession bool
+
+	// Place turns the story's names of repositories into some that the registry
+	// takes; nil where it takes any.
+	Place func(repository string) string
+
+	NoStream    bool // a body of unknown length is refused with 411
+	NoChunks    bool // a PATCH with a Content-Range is refused
+	MinChunk    int  // bytes a chunk must have, the last apart
+	PatchStatus int  // of an accepted PATCH; 0 for 202
+	StuckRange  bool // the Range header stays at the first chunk
+	NoStatus    bool // a session can not be asked where it stands
+	NoCancel    bool // a session can not be given up
+
+	NoMount      bool // every mount opens a session
+	MountCommits bool // a mount works only after a manifest of the source refers to the blob
+	MountUnknown int  // answer to a mount from an unknown repository; 0 for 202
+
+	Sparse  bool   // an index is taken although children are missing
+	Missing string // error codes for a manifest whose parts are missing; empty for the spec's
+
+	PageRefused bool // a tag list with n above the maximum is an error, not cut
+	WholeTags   bool // tag lists come in one piece, whatever n and last say
+	OwnPaging   bool // only the Link header knows the next page; last means nothing
+	Unordered   bool // tags come in an order of the registry's own
+
+	Catalog    int  // status of every request for the catalog; 0 for served
+	NoCatalog  bool // the catalog is empty whatever there is
+	FlatOrder  bool // the catalog is in bytewise order, not by segments
+	CatalogCut bool // n above the maximum is cut, not refused
+
+	NoBlobDelete bool // DELETE of a blob is 405
+	NoTagDelete  int  // status of a DELETE by tag; 0 for allowed
+	NoDelete     int  // status of a DELETE by digest; 0 for allowed
+	TagsFirst    bool // a DELETE by digest is refused while tags point there
 }
 
 // What the registries started here are like.
@@ -38,6 +74,21 @@ var (
 	EmbeddedTraits     = Traits{Referrers: true, SinglePost: true, SHA512: true}
 	DistributionTraits = Traits{StrictSession: true}
 )
+
+// at is where the story's repository lies here. It exists when the registry
+// wants repositories made before a push.
+func (s *story) at(repository string) string {
+	repository = s.place(repository)
+	s.remote.prepare(repository)
+	return repository
+}
+
+func (s *story) place(repository string) string {
+	if s.traits.Place == nil {
+		return repository
+	}
+	return s.traits.Place(repository)
+}
 
 // Conformance tells one registry a story and checks what it answers to each
 // sentence: uploads in every shape, mounts, manifests, paging, referrers,
@@ -144,17 +195,18 @@ func (s *story) created(answer reply, d providers.Digest) {
 
 func tellNothing(s *story) {
 	s.ask(http.MethodGet, "", nil, nil, http.StatusOK)
-	s.ask(http.MethodGet, "conformance/none/tags/list", nil, nil, http.StatusNotFound, "NAME_UNKNOWN")
-	s.ask(http.MethodGet, "conformance/none/manifests/latest", acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
-	s.ask(http.MethodHead, "conformance/none/manifests/latest", acceptAll, nil, http.StatusNotFound)
+	none := s.place("conformance/none")
+	s.ask(http.MethodGet, none+"/tags/list", nil, nil, http.StatusNotFound, "NAME_UNKNOWN")
+	s.ask(http.MethodGet, none+"/manifests/latest", acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
+	s.ask(http.MethodHead, none+"/manifests/latest", acceptAll, nil, http.StatusNotFound)
 	missing := string(providers.SHA256([]byte("missing")))
-	s.ask(http.MethodGet, "conformance/none/manifests/"+missing, acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
-	s.ask(http.MethodGet, "conformance/none/blobs/"+missing, nil, nil, http.StatusNotFound, "NAME_UNKNOWN|BLOB_UNKNOWN")
-	s.ask(http.MethodHead, "conformance/none/blobs/"+missing, nil, nil, http.StatusNotFound)
+	s.ask(http.MethodGet, none+"/manifests/"+missing, acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
+	s.ask(http.MethodGet, none+"/blobs/"+missing, nil, nil, http.StatusNotFound, "NAME_UNKNOWN|BLOB_UNKNOWN")
+	s.ask(http.MethodHead, none+"/blobs/"+missing, nil, nil, http.StatusNotFound)
 }
 
 func tellWholeBlobs(s *story) {
-	const repository = "conformance/whole"
+	repository := s.at("conformance/whole")
 	post := Layer(101, 700).Data
 	answer := s.ask(http.MethodPut, withDigest(s.begin(repository), providers.SHA256(post)), octets, post, http.StatusCreated)
 	s.created(answer, providers.SHA256(post))
@@ -189,32 +241,57 @@ func tellWholeBlobs(s *story) {
 }
 
 func tellChunks(s *story) {
-	const repository = "conformance/chunks"
+	repository := s.at("conformance/chunks")
 	data := Layer(201, 900).Data
 	d := providers.SHA256(data)
 	a, b := len(data)/3, 2*len(data)/3
 
 	// One stream of unknown length, then an empty PUT.
-	answer := s.ask(http.MethodPatch, s.begin(repository), map[string]string{"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}, data, http.StatusAccepted)
-	s.header(answer, "Range", fmt.Sprintf("0-%d", len(data)-1))
-	s.created(s.ask(http.MethodPut, withDigest(s.remote.location(answer), d), nil, nil, http.StatusCreated), d)
-	s.holds(repository, data)
+	patched := cmp.Or(s.traits.PatchStatus, http.StatusAccepted)
+	stream := map[string]string{"Content-Type": "application/octet-stream", "Transfer-Encoding": "chunked"}
+	if s.traits.NoStream {
+		s.ask(http.MethodPatch, s.begin(repository), stream, data, http.StatusLengthRequired)
+	} else {
+		answer := s.ask(http.MethodPatch, s.begin(repository), stream, data, patched)
+		s.header(answer, "Range", fmt.Sprintf("0-%d", len(data)-1))
+		s.created(s.ask(http.MethodPut, withDigest(s.remote.location(answer), d), nil, nil, http.StatusCreated), d)
+		s.holds(repository, data)
+	}
 
 	// Two chunks with ranges, a question in between, and the rest in the PUT.
-	data = Layer(202, 900).Data
+	data = Layer(202, max(900, 3*s.traits.MinChunk)).Data
 	d = providers.SHA256(data)
+	a, b = len(data)/3, 2*(len(data)/3)
 	begun := s.begin(repository)
-	answer = s.ask(http.MethodPatch, begun, chunk(0, a), data[:a], http.StatusAccepted)
+	if s.traits.NoChunks {
+		answer, err := s.remote.do(http.MethodPatch, begun, chunk(0, a), data[:a])
+		if err != nil || answer.status < 400 || answer.status > 499 {
+			s.Errorf("a chunk with a range: status %d, error %v; want it refused", answer.status, err)
+		}
+		s.ask(http.MethodPut, withDigest(s.begin(repository), d), octets, data, http.StatusCreated)
+		s.holds(repository, data)
+		return
+	}
+	answer := s.ask(http.MethodPatch, begun, chunk(0, a), data[:a], patched)
 	s.header(answer, "Range", fmt.Sprintf("0-%d", a-1))
-	status := s.ask(http.MethodGet, s.remote.location(answer), nil, nil, http.StatusNoContent)
-	s.header(status, "Range", fmt.Sprintf("0-%d", a-1))
+	next := s.remote.location(answer)
+	if s.traits.NoStatus {
+		s.ask(http.MethodGet, next, nil, nil, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
+	} else {
+		status := s.ask(http.MethodGet, next, nil, nil, http.StatusNoContent)
+		s.header(status, "Range", fmt.Sprintf("0-%d", a-1))
+		next = s.remote.location(status)
+	}
 	if s.traits.StrictSession {
 		s.ask(http.MethodPatch, begun, chunk(a, b), data[a:b], http.StatusRequestedRangeNotSatisfiable)
 	}
-	next := s.remote.location(status)
 	s.ask(http.MethodPatch, next, chunk(b, len(data)), data[b:], http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID")
-	answer = s.ask(http.MethodPatch, next, chunk(a, b), data[a:b], http.StatusAccepted)
-	s.header(answer, "Range", fmt.Sprintf("0-%d", b-1))
+	answer = s.ask(http.MethodPatch, next, chunk(a, b), data[a:b], patched)
+	if s.traits.StuckRange {
+		s.header(answer, "Range", fmt.Sprintf("0-%d", a-1))
+	} else {
+		s.header(answer, "Range", fmt.Sprintf("0-%d", b-1))
+	}
 	s.ask(http.MethodPut, withDigest(s.remote.location(answer), d), chunk(b, len(data)), data[b:], http.StatusCreated)
 	s.holds(repository, data)
 }
@@ -225,7 +302,7 @@ func chunk(first, end int) map[string]string {
 }
 
 func tellFailedUploads(s *story) {
-	const repository = "conformance/failed"
+	repository := s.at("conformance/failed")
 	data := Layer(301, 400).Data
 	wrong := providers.SHA256([]byte("something else"))
 
@@ -243,13 +320,17 @@ func tellFailedUploads(s *story) {
 	s.holds(repository, data)
 
 	begun = s.begin(repository)
+	if s.traits.NoCancel {
+		s.ask(http.MethodDelete, begun, nil, nil, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		return
+	}
 	s.ask(http.MethodDelete, begun, nil, nil, http.StatusNoContent)
 	s.ask(http.MethodGet, begun, nil, nil, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 	s.ask(http.MethodPatch, begun, octets, data, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN")
 }
 
 func tellBlobReads(s *story) {
-	const repository = "conformance/reads"
+	repository := s.at("conformance/reads")
 	data := Layer(401, 1000).Data
 	target := repository + "/blobs/" + string(providers.SHA256(data))
 	s.ask(http.MethodPut, withDigest(s.begin(repository), providers.SHA256(data)), octets, data, http.StatusCreated)
@@ -270,26 +351,46 @@ func tellBlobReads(s *story) {
 }
 
 func tellMounts(s *story) {
-	const from, to = "conformance/mount/from", "conformance/mount/to"
+	from, to, third := s.at("conformance/mount/from"), s.at("conformance/mount/to"), s.at("conformance/mount/third")
 	data := Layer(501, 500).Data
 	d := providers.SHA256(data)
 	s.ask(http.MethodPut, withDigest(s.begin(from), d), octets, data, http.StatusCreated)
 
-	s.created(s.ask(http.MethodPost, to+"/blobs/uploads/?mount="+string(d)+"&from="+from, nil, nil, http.StatusCreated), d)
+	mount := to + "/blobs/uploads/?mount=" + string(d) + "&from=" + from
+	if s.traits.NoMount || s.traits.MountCommits {
+		s.ask(http.MethodPost, mount, nil, nil, http.StatusAccepted)
+	}
+	if s.traits.MountCommits {
+		image := Image(501, Layer(501, 500))
+		s.blobs(from, image)
+		s.put(from, "v1", image)
+	}
+	if s.traits.NoMount {
+		s.ask(http.MethodPut, withDigest(s.begin(to), d), octets, data, http.StatusCreated)
+	} else {
+		s.created(s.ask(http.MethodPost, mount, nil, nil, http.StatusCreated), d)
+	}
 	s.holds(to, data)
 
 	// What can not be mounted opens an upload, and that one works.
 	other := Layer(502, 500).Data
-	for _, query := range []string{
-		"?mount=" + string(providers.SHA256(other)) + "&from=" + from,
-		"?mount=" + string(d) + "&from=conformance/mount/nowhere",
-		"?mount=" + string(providers.SHA256(other)),
-	} {
-		location := s.remote.location(s.ask(http.MethodPost, "conformance/mount/third/blobs/uploads/"+query, nil, nil, http.StatusAccepted))
+	unknown := "?mount=" + string(d) + "&from=" + s.place("conformance/nowhere")
+	queries := []string{"?mount=" + string(providers.SHA256(other)) + "&from=" + from, "?mount=" + string(providers.SHA256(other))}
+	if s.traits.MountUnknown != 0 {
+		s.ask(http.MethodPost, third+"/blobs/uploads/"+unknown, nil, nil, s.traits.MountUnknown)
+	} else {
+		queries = append(queries, unknown)
+	}
+	for _, query := range queries {
+		location := s.remote.location(s.ask(http.MethodPost, third+"/blobs/uploads/"+query, nil, nil, http.StatusAccepted))
 		s.ask(http.MethodPut, withDigest(location, providers.SHA256(other)), octets, other, http.StatusCreated)
 	}
-	s.holds("conformance/mount/third", other)
+	s.holds(third, other)
 
+	if s.traits.NoBlobDelete {
+		s.ask(http.MethodDelete, from+"/blobs/"+string(d), nil, nil, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		return
+	}
 	s.ask(http.MethodDelete, from+"/blobs/"+string(d), nil, nil, http.StatusAccepted)
 	s.ask(http.MethodGet, from+"/blobs/"+string(d), nil, nil, http.StatusNotFound, "BLOB_UNKNOWN")
 	s.holds(to, data)
@@ -316,7 +417,7 @@ func (s *story) blobs(repository string, a *Artifact) {
 }
 
 func tellManifests(s *story) {
-	const repository = "conformance/manifests"
+	repository := s.at("conformance/manifests")
 	for tag, a := range map[string]*Artifact{"oci": Image(601), "docker": DockerImage(602), "index": Index(603), "list": DockerIndex(604)} {
 		s.blobs(repository, a)
 		for _, child := range a.Children {
@@ -351,15 +452,20 @@ func tellManifests(s *story) {
 }
 
 func tellRefusedManifests(s *story) {
-	const repository = "conformance/refused"
+	repository := s.at("conformance/refused")
 	a := Image(701)
 	target := repository + "/manifests/v1"
 	as := func(mediaType string) map[string]string { return map[string]string{"Content-Type": mediaType} }
 
-	s.ask(http.MethodPut, target, as(a.MediaType), a.Raw, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN")
+	missing := cmp.Or(s.traits.Missing, "MANIFEST_BLOB_UNKNOWN|MANIFEST_UNKNOWN")
+	s.ask(http.MethodPut, target, as(a.MediaType), a.Raw, http.StatusBadRequest, missing)
 	s.blobs(repository, a)
 	list := IndexOf(a)
-	s.ask(http.MethodPut, target, as(list.MediaType), list.Raw, http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN|MANIFEST_UNKNOWN")
+	if s.traits.Sparse {
+		s.put(repository, "sparse", list)
+	} else {
+		s.ask(http.MethodPut, target, as(list.MediaType), list.Raw, http.StatusBadRequest, missing)
+	}
 	s.ask(http.MethodPut, repository+"/manifests/"+string(providers.SHA256([]byte("other"))), as(a.MediaType), a.Raw, http.StatusBadRequest, "DIGEST_INVALID")
 	s.ask(http.MethodPut, target, as(a.MediaType), []byte("{not JSON"), http.StatusBadRequest, "MANIFEST_INVALID")
 	s.ask(http.MethodPut, target, as(OCIIndex), a.Raw, http.StatusBadRequest, "MANIFEST_INVALID")
@@ -369,7 +475,7 @@ func tellRefusedManifests(s *story) {
 }
 
 func tellTags(s *story) {
-	const repository = "conformance/tags"
+	repository := s.at("conformance/tags")
 	a := Image(801)
 	s.blobs(repository, a)
 	want := []string{"Latest", "v1", "v1.0", "v1.0.0", "v1.0.1", "v10", "v2", strings.Repeat("x", 128)}
@@ -379,13 +485,23 @@ func tellTags(s *story) {
 	whole := s.ask(http.MethodGet, repository+"/tags/list", nil, nil, http.StatusOK)
 	s.lists(whole, "tags", want)
 	s.header(whole, "Link", "")
+	if s.traits.WholeTags {
+		s.lists(s.ask(http.MethodGet, repository+"/tags/list?n=2&last=v1.0", nil, nil, http.StatusOK), "tags", want)
+		return
+	}
 	s.lists(s.ask(http.MethodGet, repository+"/tags/list?n=0", nil, nil, http.StatusOK), "tags", []string{})
-	s.lists(s.ask(http.MethodGet, repository+"/tags/list?n=2&last=v1.0", nil, nil, http.StatusOK), "tags", []string{"v1.0.0", "v1.0.1"})
+	if !s.traits.OwnPaging {
+		s.lists(s.ask(http.MethodGet, repository+"/tags/list?n=2&last=v1.0", nil, nil, http.StatusOK), "tags", []string{"v1.0.0", "v1.0.1"})
+	}
 	for _, n := range []int{1, 3, 8, 100} {
 		s.pagesGive(repository+"/tags/list?n="+strconv.Itoa(n), "tags", want)
 	}
 	s.ask(http.MethodGet, repository+"/tags/list?n=-1", nil, nil, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
 	s.ask(http.MethodGet, repository+"/tags/list?n=many", nil, nil, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
+	if s.traits.PageRefused {
+		s.ask(http.MethodGet, repository+"/tags/list?n=100000", nil, nil, http.StatusBadRequest)
+		return
+	}
 	// More than a page may hold is cut, not refused.
 	s.ask(http.MethodGet, repository+"/tags/list?n=100000", nil, nil, http.StatusOK)
 }
@@ -400,7 +516,13 @@ func (s *story) lists(answer reply, field string, want []string) {
 	if err := json.Unmarshal(body[field], &got); err != nil {
 		s.Fatalf("%s in %s: %v", field, answer.body, err)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if got == nil { // null is an empty list, too
+		got = []string{}
+	}
+	if s.traits.Unordered {
+		slices.Sort(got)
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
 		s.Errorf("%s (-want +got):\n%s", field, diff)
 	}
 }
@@ -412,33 +534,56 @@ func (s *story) pagesGive(target, field string, want []string) {
 		s.Fatal(err)
 	}
 	got = slices.DeleteFunc(got, func(entry string) bool {
-		return field == "repositories" && !strings.HasPrefix(entry, "conformance/catalog")
+		return field == "repositories" && !strings.HasPrefix(entry, s.place("conformance/catalog"))
 	})
-	if diff := cmp.Diff(want, got); diff != "" {
+	if s.traits.Unordered {
+		slices.Sort(got)
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
 		s.Errorf("%s (-want +got):\n%s", target, diff)
 	}
 }
 
 func tellCatalog(s *story) {
+	if s.traits.Catalog != 0 {
+		s.ask(http.MethodGet, "_catalog", nil, nil, s.traits.Catalog)
+		return
+	}
 	// By segments: a folder before its neighbours with a longer name.
 	want := []string{"conformance/catalog", "conformance/catalog/a", "conformance/catalog/a/b", "conformance/catalog/a-b", "conformance/catalog/b", "conformance/catalog-2"}
 	a := Image(901)
-	for _, repository := range want {
-		s.blobs(repository, a)
-		s.put(repository, "v1", a)
+	for i, repository := range want {
+		want[i] = s.at(repository)
+		s.blobs(want[i], a)
+		s.put(want[i], "v1", a)
 	}
-	for _, n := range []int{1, 2, 5, 1000} {
+	if s.traits.NoCatalog {
+		s.lists(s.ask(http.MethodGet, "_catalog?n=100", nil, nil, http.StatusOK), "repositories", []string{})
+		return
+	}
+	middle := 1
+	if s.traits.FlatOrder || s.traits.Unordered {
+		slices.Sort(want)
+		middle = 2
+	}
+	for _, n := range []int{1, 2, 5, 100} {
 		s.pagesGive("_catalog?n="+strconv.Itoa(n), "repositories", want)
 	}
 	s.pagesGive("_catalog", "repositories", want)
-	s.lists(s.ask(http.MethodGet, "_catalog?n=2&last=conformance/catalog/a", nil, nil, http.StatusOK), "repositories", want[2:4])
+	if !s.traits.OwnPaging {
+		s.lists(s.ask(http.MethodGet, "_catalog?n=2&last="+want[middle], nil, nil, http.StatusOK), "repositories", want[middle+1:middle+3])
+	}
 	s.lists(s.ask(http.MethodGet, "_catalog?n=0", nil, nil, http.StatusOK), "repositories", []string{})
-	s.ask(http.MethodGet, "_catalog?n=1001", nil, nil, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
 	s.ask(http.MethodGet, "_catalog?n=-1", nil, nil, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
+	if s.traits.CatalogCut {
+		s.ask(http.MethodGet, "_catalog?n=1001", nil, nil, http.StatusOK)
+	} else {
+		s.ask(http.MethodGet, "_catalog?n=1001", nil, nil, http.StatusBadRequest)
+	}
 }
 
 func tellReferrers(s *story) {
-	const repository = "conformance/referrers"
+	repository := s.at("conformance/referrers")
 	subject := Image(1001)
 	first, second := SBOM(subject, 1), SBOM(subject, 2)
 	s.blobs(repository, first)
@@ -465,6 +610,9 @@ func tellReferrers(s *story) {
 	s.refersTo(repository + "/referrers/" + string(providers.SHA256([]byte("unknown"))))
 	s.ask(http.MethodGet, repository+"/referrers/v1", nil, nil, http.StatusBadRequest, "DIGEST_INVALID")
 
+	if s.traits.NoDelete != 0 {
+		return
+	}
 	s.ask(http.MethodDelete, repository+"/manifests/"+string(first.Digest()), nil, nil, http.StatusAccepted)
 	s.refersTo(target, second)
 }
@@ -488,14 +636,14 @@ func (s *story) refersTo(target string, want ...*Artifact) reply {
 	}
 	slices.SortFunc(expected, func(a, b entry) int { return strings.Compare(a.Digest, b.Digest) })
 	slices.SortFunc(index.Manifests, func(a, b entry) int { return strings.Compare(a.Digest, b.Digest) })
-	if diff := cmp.Diff(expected, index.Manifests); diff != "" {
+	if diff := gocmp.Diff(expected, index.Manifests); diff != "" {
 		s.Errorf("%s (-want +got):\n%s", target, diff)
 	}
 	return answer
 }
 
 func tellDeletes(s *story) {
-	const repository = "conformance/deletes"
+	repository := s.at("conformance/deletes")
 	a, b := Image(1101), Image(1102)
 	s.blobs(repository, a)
 	s.blobs(repository, b)
@@ -504,29 +652,59 @@ func tellDeletes(s *story) {
 	}
 	s.put(repository, "b1", b)
 
-	// One tag goes, its manifest and the other tags stay.
-	s.ask(http.MethodDelete, repository+"/manifests/a1", nil, nil, http.StatusAccepted)
-	s.ask(http.MethodGet, repository+"/manifests/a1", acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
-	s.ask(http.MethodDelete, repository+"/manifests/a1", nil, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
-	s.ask(http.MethodGet, repository+"/manifests/a2", acceptAll, nil, http.StatusOK)
+	tag := func(name string) string { return repository + "/manifests/" + name }
+	digest := tag(string(a.Digest()))
+	left := []string{"a2", "a3", "b1"}
+	if s.traits.NoTagDelete != 0 {
+		s.ask(http.MethodDelete, tag("a1"), nil, nil, s.traits.NoTagDelete)
+		left = append([]string{"a1"}, left...)
+	} else {
+		// One tag goes, its manifest and the other tags stay.
+		s.ask(http.MethodDelete, tag("a1"), nil, nil, http.StatusAccepted)
+		s.ask(http.MethodGet, tag("a1"), acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+		s.ask(http.MethodDelete, tag("a1"), nil, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	}
+	s.ask(http.MethodGet, tag("a2"), acceptAll, nil, http.StatusOK)
+	s.lists(s.ask(http.MethodGet, repository+"/tags/list", nil, nil, http.StatusOK), "tags", left)
+	if s.traits.NoDelete != 0 {
+		s.ask(http.MethodDelete, digest, nil, nil, s.traits.NoDelete)
+		s.ask(http.MethodGet, digest, acceptAll, nil, http.StatusOK)
+		return
+	}
+	if s.traits.TagsFirst {
+		s.ask(http.MethodDelete, digest, nil, nil, http.StatusBadRequest)
+		for _, name := range []string{"a2", "a3"} {
+			s.ask(http.MethodDelete, tag(name), nil, nil, http.StatusAccepted)
+		}
+	}
 
 	// The manifest goes with every tag that pointed at it.
-	s.ask(http.MethodDelete, repository+"/manifests/"+string(a.Digest()), nil, nil, http.StatusAccepted)
-	s.ask(http.MethodGet, repository+"/manifests/"+string(a.Digest()), acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
-	s.ask(http.MethodGet, repository+"/manifests/a2", acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	s.ask(http.MethodDelete, digest, nil, nil, http.StatusAccepted)
+	s.ask(http.MethodGet, digest, acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	s.ask(http.MethodGet, tag("a2"), acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
 	s.lists(s.ask(http.MethodGet, repository+"/tags/list", nil, nil, http.StatusOK), "tags", []string{"b1"})
-	s.ask(http.MethodDelete, repository+"/manifests/"+string(a.Digest()), nil, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	s.ask(http.MethodDelete, digest, nil, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
 
-	// It can come back.
+	// It can come back. (Where blobs went with it, they are sent again.)
+	s.blobs(repository, a)
 	s.put(repository, "a1", a)
-	s.ask(http.MethodGet, repository+"/manifests/a1", acceptAll, nil, http.StatusOK)
+	s.ask(http.MethodGet, tag("a1"), acceptAll, nil, http.StatusOK)
 
 	// A repository without tags is empty, not unknown.
-	s.ask(http.MethodDelete, repository+"/manifests/a1", nil, nil, http.StatusAccepted)
-	s.ask(http.MethodDelete, repository+"/manifests/b1", nil, nil, http.StatusAccepted)
+	if s.traits.NoTagDelete == 0 {
+		s.ask(http.MethodDelete, tag("a1"), nil, nil, http.StatusAccepted)
+		s.ask(http.MethodDelete, tag("b1"), nil, nil, http.StatusAccepted)
+	} else {
+		s.ask(http.MethodDelete, digest, nil, nil, http.StatusAccepted)
+		s.ask(http.MethodDelete, tag(string(b.Digest())), nil, nil, http.StatusAccepted)
+	}
 	s.lists(s.ask(http.MethodGet, repository+"/tags/list", nil, nil, http.StatusOK), "tags", []string{})
 
 	blob := repository + "/blobs/" + string(b.Blobs[1].Digest())
+	if s.traits.NoBlobDelete {
+		s.ask(http.MethodDelete, blob, nil, nil, http.StatusMethodNotAllowed, "UNSUPPORTED")
+		return
+	}
 	s.ask(http.MethodDelete, blob, nil, nil, http.StatusAccepted)
 	s.ask(http.MethodHead, blob, nil, nil, http.StatusNotFound)
 	s.ask(http.MethodDelete, blob, nil, nil, http.StatusNotFound, "BLOB_UNKNOWN")
@@ -537,6 +715,7 @@ func tellNames(s *story) {
 		"conformance/blobs", "conformance/manifests/tags", "conformance/tags/list", "conformance/blobs/uploads", "conformance/referrers/x",
 		"conformance/a__b/c--d.e_f", "conformance/" + strings.Repeat("n", 120),
 	} {
+		repository = s.at(repository)
 		a := Image(1201)
 		s.blobs(repository, a)
 		for _, tag := range []string{"list", "uploads", "blobs", "_x", "v1."} {
@@ -546,10 +725,11 @@ func tellNames(s *story) {
 		s.lists(s.ask(http.MethodGet, repository+"/tags/list", nil, nil, http.StatusOK), "tags", []string{"_x", "blobs", "list", "uploads", "v1."})
 		s.holds(repository, a.Blobs[1].Data)
 	}
+	fine := s.place("conformance/x")
 	for _, target := range []string{
 		"conformance/UPPER/tags/list", "conformance/a..b/tags/list", "conformance/-a/tags/list", "conformance/_uploads/tags/list",
-		"conformance/x/manifests/" + strings.Repeat("x", 129), "conformance/x/manifests/.hidden",
-		"conformance/x/blobs/sha256:ABC", "conformance/x/manifests/sha256:abc",
+		fine + "/manifests/" + strings.Repeat("x", 129), fine + "/manifests/.hidden",
+		fine + "/blobs/sha256:ABC", fine + "/manifests/sha256:abc",
 	} {
 		answer, err := s.remote.do(http.MethodGet, target, acceptAll, nil)
 		if err != nil || answer.status != http.StatusBadRequest && answer.status != http.StatusNotFound {
@@ -560,7 +740,7 @@ func tellNames(s *story) {
 
 // tellMany writes one blob and one tag from many sides.
 func tellMany(s *story) {
-	const repository = "conformance/many"
+	repository := s.at("conformance/many")
 	a, b := Image(1301), Image(1302, Image(1301).Blobs[1])
 	var group errgroup.Group
 	for i := range 16 {

@@ -73,6 +73,8 @@ func (g *Gate) pass(r *http.Request) {
 type Faults struct {
 	mu     sync.Mutex
 	script []*scripted
+
+	endpoint func(path string) (kind, repository, reference string) // nil for embedded.Endpoint
 }
 
 type scripted struct {
@@ -115,7 +117,8 @@ func (f *Faults) pick(r *http.Request) *Fault {
 	defer f.mu.Unlock()
 	var due *Fault
 	for _, s := range f.script {
-		if !s.matches(r) {
+		kind, _, _ := classify(f.endpoint, r.URL.Path)
+		if !s.matches(r, kind) {
 			continue
 		}
 		s.seen++
@@ -130,8 +133,7 @@ func (f *Faults) pick(r *http.Request) *Fault {
 	return due
 }
 
-func (s *scripted) matches(r *http.Request) bool {
-	kind := endpointKind(r.URL.Path)
+func (s *scripted) matches(r *http.Request, kind string) bool {
 	target := r.URL.Path
 	if r.URL.RawQuery != "" {
 		target += "?" + r.URL.RawQuery

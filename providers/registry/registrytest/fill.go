@@ -32,7 +32,7 @@ type Tree struct {
 // in the others, so that a thousand small repositories take a few seconds.
 func Fill(t testing.TB, host string, tree Tree) Listing {
 	t.Helper()
-	listing, err := dial(host).fill(tree)
+	listing, err := behind(host).fill(tree)
 	if err != nil {
 		t.Fatalf("registrytest: fill %s: %v", host, err)
 	}
@@ -103,6 +103,7 @@ type filler struct {
 func (f *filler) repository() string { return f.tree.repository(f.number) }
 
 func (f *filler) fill() error {
+	f.remote.prepare(f.repository())
 	for n := range f.tree.Tags {
 		tag := fmt.Sprintf("v1.%d.0", n)
 		if err := f.image(tag, f.tree.image(f.number, n)); err != nil {

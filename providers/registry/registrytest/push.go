@@ -16,7 +16,7 @@ import (
 // tag is empty, tags it.
 func Push(t testing.TB, host, repository, tag string, a *Artifact) providers.Digest {
 	t.Helper()
-	if err := dial(host).push(repository, tag, a); err != nil {
+	if err := behind(host).push(repository, tag, a); err != nil {
 		t.Fatalf("registrytest: push %s/%s:%s: %v", host, repository, tag, err)
 	}
 	return a.Digest()
@@ -27,7 +27,7 @@ func Push(t testing.TB, host, repository, tag string, a *Artifact) providers.Dig
 // distribution-spec 1.1 asks of clients.
 func PushReferrer(t testing.TB, host, repository string, a *Artifact) providers.Digest {
 	t.Helper()
-	if _, err := dial(host).pushReferrer(repository, a); err != nil {
+	if _, err := behind(host).pushReferrer(repository, a); err != nil {
 		t.Fatalf("registrytest: push referrer of %s to %s/%s: %v", a.Subject, host, repository, err)
 	}
 	return a.Digest()
@@ -36,7 +36,7 @@ func PushReferrer(t testing.TB, host, repository string, a *Artifact) providers.
 // Tag points a tag at a manifest that is in the repository already.
 func Tag(t testing.TB, host, repository, tag string, a *Artifact) {
 	t.Helper()
-	if _, err := dial(host).putManifest(repository, tag, a); err != nil {
+	if _, err := behind(host).putManifest(repository, tag, a); err != nil {
 		t.Fatalf("registrytest: tag %s/%s:%s: %v", host, repository, tag, err)
 	}
 }
@@ -44,7 +44,7 @@ func Tag(t testing.TB, host, repository, tag string, a *Artifact) {
 // Delete removes a manifest by tag or digest.
 func Delete(t testing.TB, host, repository, reference string) {
 	t.Helper()
-	answer, err := dial(host).do(http.MethodDelete, repository+"/manifests/"+reference, nil, nil)
+	answer, err := behind(host).do(http.MethodDelete, repository+"/manifests/"+reference, nil, nil)
 	if err == nil && answer.status != http.StatusAccepted {
 		err = unexpected(answer)
 	}
@@ -59,6 +59,7 @@ func unexpected(answer reply) error {
 
 // push uploads what a needs, then the manifests from the leaves up.
 func (r *remote) push(repository, tag string, a *Artifact) error {
+	r.prepare(repository)
 	for _, child := range a.Children {
 		if err := r.push(repository, "", child); err != nil {
 			return err
@@ -128,6 +129,7 @@ func (r *remote) putManifest(repository, reference string, a *Artifact) (reply, 
 
 // pushReferrer gives the fallback tag's manifest back when it had to keep one.
 func (r *remote) pushReferrer(repository string, a *Artifact) (*Artifact, error) {
+	r.prepare(repository)
 	for _, blob := range a.Blobs {
 		if err := r.pushBlob(repository, blob); err != nil {
 			return nil, err

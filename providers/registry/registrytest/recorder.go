@@ -52,12 +52,14 @@ func (r Request) Writes() bool {
 type Recorder struct {
 	mu       sync.Mutex
 	requests []*Request
+
+	endpoint func(path string) (kind, repository, reference string) // nil for embedded.Endpoint
 }
 
 // Wrap is next with every request recorded.
 func (c *Recorder) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		kind, repository, reference := embedded.Endpoint(r.URL.Path)
+		kind, repository, reference := classify(c.endpoint, r.URL.Path)
 		seen := &Request{
 			Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(),
 			Kind: kind, Repository: repository, Reference: reference,
@@ -68,6 +70,13 @@ func (c *Recorder) Wrap(next http.Handler) http.Handler {
 		r.Body = &countedBody{ReadCloser: r.Body, recorder: c, seen: seen}
 		next.ServeHTTP(&countedWriter{ResponseWriter: w, recorder: c, seen: seen}, r)
 	})
+}
+
+func classify(endpoint func(string) (string, string, string), path string) (kind, repository, reference string) {
+	if endpoint == nil {
+		return embedded.Endpoint(path)
+	}
+	return endpoint(path)
 }
 
 // All is a copy of what was recorded.

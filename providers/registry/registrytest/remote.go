@@ -42,6 +42,23 @@ func dial(host string) *remote {
 	return &remote{host: host, peer: p, tokens: map[string]string{}}
 }
 
+// behind talks to a registry with a personality through its back door, where
+// no rule is in the way and nothing is recorded; to any other it is dial.
+func behind(host string) *remote {
+	r := dial(host)
+	if r.peer.back != nil {
+		r.peer.client, r.peer.login = r.peer.back, false
+	}
+	return r
+}
+
+// prepare creates what must be there before a push.
+func (r *remote) prepare(repository string) {
+	if r.peer.prepare != nil {
+		r.peer.prepare(repository)
+	}
+}
+
 // reply is an answer whose body has been read.
 type reply struct {
 	status int
@@ -104,7 +121,7 @@ func (r *remote) send(method, target string, header map[string]string, body []by
 	case token != "":
 		request.Header.Set("Authorization", "Bearer "+token)
 	case r.peer.login:
-		request.SetBasicAuth(CanaryUser, CanaryPassword)
+		request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), CanaryPassword)
 	}
 	response, err := r.peer.client.Do(request)
 	if err != nil {
@@ -142,7 +159,7 @@ func (r *remote) login(challenge, target string) error {
 	if err != nil {
 		return err
 	}
-	request.SetBasicAuth(CanaryUser, CanaryPassword)
+	request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), CanaryPassword)
 	response, err := r.peer.client.Do(request)
 	if err != nil {
 		return err
@@ -167,6 +184,10 @@ func repositoryOf(target string) string {
 	if err != nil {
 		return ""
 	}
-	_, repository, _ := embedded.Endpoint(at.Path)
+	path := at.Path
+	if !strings.HasPrefix(path, "/v2/") { // an upload's address may lie elsewhere
+		path = "/v2/" + strings.TrimLeft(strings.TrimPrefix(path, garUploads), "/")
+	}
+	_, repository, _ := embedded.Endpoint(path)
 	return repository
 }

@@ -35,6 +35,12 @@ type settings struct {
 	tokenLife time.Duration
 	users     []embedded.User
 	record    bool
+
+	personality *Personality
+	login       bool
+	pullLimit   int
+	pullWindow  time.Duration
+	lag         Lag
 }
 
 // Option changes how a registry starts. Those that only one of [Start] and
@@ -83,9 +89,10 @@ func collect(options []Option) settings {
 type Server struct {
 	Recorder *Recorder        // what it was asked
 	Faults   *Faults          // what goes wrong
-	Tokens   *embedded.Tokens // nil without WithTokens
+	Tokens   *embedded.Tokens // nil without a login by token
 
 	http *httptest.Server
+	site *site // nil without a personality
 }
 
 // Start starts the embedded registry, in memory unless told otherwise. It
@@ -97,14 +104,27 @@ func Start(t testing.TB, options ...Option) *Server {
 		s.store = embedded.NewMemory()
 	}
 	server := &Server{Recorder: &Recorder{}, Faults: &Faults{}}
-	if s.basic {
+	known := peer{tls: s.tls, login: s.basic || s.login || s.tokenLife > 0}
+	switch {
+	case s.personality != nil:
+		server.site = newSite(*s.personality, s)
+		server.site.settle(t, &s)
+		server.Tokens = s.Options.Tokens
+		server.Recorder.endpoint, server.Faults.endpoint = server.site.endpoint, server.site.endpoint
+		known.user = server.site.user()
+	case s.basic:
 		s.Users = []embedded.User{{Name: CanaryUser, Password: CanaryPassword}}
-	}
-	if s.tokenLife > 0 {
+	case s.tokenLife > 0:
 		server.Tokens = issuer(t, s)
 		s.Options.Tokens = server.Tokens
 	}
-	handler := server.Recorder.Wrap(server.Faults.Wrap(embedded.New(s.store, s.Options)))
+	handler := embedded.New(s.store, s.Options)
+	if server.site != nil {
+		handler = server.site.front(handler)
+		known.back = &http.Client{Transport: backDoor{server.site.open}}
+		known.prepare = server.CreateRepository
+	}
+	handler = server.Recorder.Wrap(server.Faults.Wrap(handler))
 	server.http = httptest.NewUnstartedServer(handler)
 	server.http.Config.ErrorLog = log.New(io.Discard, "", 0) // connections are dropped on purpose
 	if s.tls {
@@ -113,7 +133,8 @@ func Start(t testing.TB, options ...Option) *Server {
 		server.http.Start()
 	}
 	t.Cleanup(server.http.Close)
-	introduce(t, server.Host(), peer{client: server.http.Client(), tls: s.tls, login: s.basic || s.tokenLife > 0})
+	known.client = server.http.Client()
+	introduce(t, server.Host(), known)
 	return server
 }
 
@@ -155,7 +176,11 @@ func (s *Server) Stop() {
 type peer struct {
 	client *http.Client
 	tls    bool
-	login  bool // with the canary credentials
+	login  bool   // with the canary credentials
+	user   string // empty for CanaryUser
+
+	back    *http.Client            // past a personality; nil without one
+	prepare func(repository string) // creates what must be there before a push; nil for nothing
 }
 
 // peers lets functions that take a host find out how to talk to it, so that
@@ -165,9 +190,4 @@ var peers sync.Map // host to peer
 func introduce(t testing.TB, host string, p peer) {
 	peers.Store(host, p)
 	t.Cleanup(func() { peers.Delete(host) })
-}
-
-func endpointKind(path string) string {
-	kind, _, _ := embedded.Endpoint(path)
-	return kind
 }

@@ -67,7 +67,7 @@ func Equal(t testing.TB, got, want Listing) {
 // Inventory reads every repository, tag and digest of a registry.
 func Inventory(t testing.TB, host string) Listing {
 	t.Helper()
-	listing, err := dial(host).inventory()
+	listing, err := behind(host).inventory()
 	if err != nil {
 		t.Fatalf("registrytest: inventory of %s: %v", host, err)
 	}
@@ -183,7 +183,7 @@ type Report struct {
 // hashes to its digest, with the size its descriptor says.
 func VerifyTree(t testing.TB, host string) Report {
 	t.Helper()
-	report, err := dial(host).verify()
+	report, err := behind(host).verify()
 	if err != nil {
 		t.Fatalf("registrytest: verify %s: %v", host, err)
 	}

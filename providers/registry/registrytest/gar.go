@@ -1,0 +1,3 @@
+package registrytest
+
+const garUploads = "/artifacts-uploads/"
