@@ -258,7 +258,7 @@ func (w *work) source(ctx context.Context, d providers.Descriptor) (content io.R
 			return nil, nil, &providers.Error{Class: providers.Conflict, Op: "read blob", On: w.job.From.At(d.Digest),
 				Err: fmt.Errorf("the manifest says %d bytes, its digest is that of %d", d.Size, len(known))}
 		}
-		release, err := hold(ctx, w.to)
+		release, err := hold(ctx, nil, w.to)
 		return io.NopCloser(bytes.NewReader([]byte(known))), release, err
 	}
 	if d.Size == 0 {
@@ -276,31 +276,38 @@ func (w *work) source(ctx context.Context, d providers.Descriptor) (content io.R
 	return content, func() { content.Close(); release() }, nil
 }
 
-// hold takes a slot at each remote, always in the same order, so that copies in
-// opposite directions can not each hold what the other waits for.
-func hold(ctx context.Context, remotes ...*remote) (release func(), err error) {
-	if len(remotes) == 2 && remotes[0] == remotes[1] {
-		r := remotes[0]
-		n := min(2, r.slots)
-		return func() { r.gate.Release(n) }, r.gate.Acquire(ctx, n)
-	}
-	if len(remotes) == 2 && remotes[0].id > remotes[1].id {
-		remotes[0], remotes[1] = remotes[1], remotes[0]
-	}
-	var held []*remote
-	release = func() {
-		for _, r := range held {
-			r.gate.Release(1)
+// hold takes a slot at the source and one at the destination, always in the
+// same order, so that copies in opposite directions can not each hold what the
+// other waits for. At a registry that asked for a pause, waiting comes first.
+func hold(ctx context.Context, from, to *remote) (release func(), err error) {
+	if from == to || from == nil {
+		p := pass{actions: []action{pushes}, slots: 1}
+		if from == to {
+			p = pass{actions: []action{pulls, pushes}, slots: 2}
 		}
+		return to.gate.enter(ctx, p)
 	}
-	for _, r := range remotes {
-		if err := r.gate.Acquire(ctx, 1); err != nil {
-			release()
-			return nil, err
-		}
-		held = append(held, r)
+	type step struct {
+		*remote
+		pass
 	}
-	return release, nil
+	steps := []step{
+		{from, pass{actions: []action{pulls}, slots: 1, lane: to.settings.Host}},
+		{to, pass{actions: []action{pushes}, slots: 1}},
+	}
+	if from.id > to.id {
+		steps[0], steps[1] = steps[1], steps[0]
+	}
+	first, err := steps[0].gate.enter(ctx, steps[0].pass)
+	if err != nil {
+		return nil, err
+	}
+	second, err := steps[1].gate.enter(ctx, steps[1].pass)
+	if err != nil {
+		first()
+		return nil, err
+	}
+	return func() { second(); first() }, nil
 }
 
 // stoppable is a body that can be taken away from a transport that still reads

@@ -48,9 +48,10 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 
 // counters count what goes over the wire.
 type counters struct {
-	mu                                 sync.Mutex
-	requests                           map[string]int64
-	received, sent, retries, throttled int64
+	mu                                          sync.Mutex
+	requests                                    map[string]int64
+	received, sent, retries, throttled, resumed int64
+	quota                                       *Quota
 }
 
 func (c *counters) request(method, endpoint string) {
@@ -78,6 +79,20 @@ func (c *counters) throttle() {
 	c.throttled++
 }
 
+// resume counts bytes that did not have to be sent again.
+func (c *counters) resume(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resumed += n
+}
+
+// left keeps what the registry said last about its quota.
+func (c *counters) left(q Quota) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quota = &q
+}
+
 // add is sum plus these counters, as a copy.
 func (c *counters) add(sum Counters) Counters {
 	c.mu.Lock()
@@ -86,73 +101,17 @@ func (c *counters) add(sum Counters) Counters {
 	for k, n := range sum.Requests {
 		requests[k] += n
 	}
+	quota := sum.Quota
+	if c.quota != nil {
+		quota = c.quota
+	}
 	return Counters{
 		Requests:      requests,
 		BytesReceived: sum.BytesReceived + c.received,
 		BytesSent:     sum.BytesSent + c.sent,
 		Retries:       sum.Retries + c.retries,
 		Throttled:     sum.Throttled + c.throttled,
+		Resumed:       sum.Resumed + c.resumed,
+		Quota:         quota,
 	}
-}
-
-// health is the breaker of one registry. Three failures to connect in a row
-// mean that the host is down for the rest of the run: every further call fails
-// at once with the first failure, and costs the other hosts nothing. Failures
-// of tries that ran side by side count as one.
-type health struct {
-	mu      sync.Mutex
-	row     int
-	first   error
-	counted time.Time // when the last counted failure ended
-	down    error
-	resume  time.Time // no request before this, from Retry-After
-}
-
-const downAfter = 3
-
-// failed takes note of a try that could not connect.
-func (h *health) failed(started, now time.Time, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.row > 0 && started.Before(h.counted) {
-		return
-	}
-	if h.row == 0 {
-		h.first = err
-	}
-	h.row++
-	h.counted = now
-	if h.row >= downAfter {
-		h.down = h.first
-	}
-}
-
-// works takes note of an answer, whatever it says.
-func (h *health) works() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.row, h.first = 0, nil
-}
-
-// gone is the reason why the host counts as down; nil while it does not.
-func (h *health) gone() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.down
-}
-
-// pause keeps all requests back until t.
-func (h *health) pause(t time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t.After(h.resume) {
-		h.resume = t
-	}
-}
-
-// pausing is how long requests are to be kept back.
-func (h *health) pausing(now time.Time) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.resume.Sub(now)
 }

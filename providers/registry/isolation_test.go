@@ -1,0 +1,363 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"freightliner/providers"
+	"freightliner/providers/registry/registrytest"
+)
+
+// Twenty destinations of one source, six of them in trouble. The healthy ones
+// finish while the stalled one still stalls, with exactly the requests of an
+// undisturbed run; the others say what is wrong with them, and a later run
+// completes them.
+func TestTwentyRegistriesSixInTrouble(t *testing.T) {
+	const hosts, troubled = 20, 6
+	const down, stalls, throttles, flaky, resets, expires = 0, 1, 2, 3, 4, 5
+	source := registrytest.Start(t)
+	var layers []registrytest.Blob
+	for i := range 10 {
+		layers = append(layers, registrytest.Layer(uint64(i), 20_000))
+	}
+	image := registrytest.Image(99, layers...)
+	registrytest.Push(t, source.Host(), "a", "1", image)
+
+	run := func(disturb bool) (healthy []map[string]int, took time.Duration) {
+		var dests []*registrytest.Server
+		settings := []Settings{{Host: source.Host(), PlainHTTP: true, Concurrency: 8}}
+		for i := range hosts {
+			var o []registrytest.Option
+			s := Settings{PlainHTTP: true}
+			if disturb && i == expires {
+				o, s.Credential = append(o, registrytest.WithTokens(2*time.Second)), canary
+			}
+			dests = append(dests, registrytest.Start(t, o...))
+			s.Host = dests[i].Host()
+			settings = append(settings, s)
+		}
+		stalled := registrytest.NewGate(t)
+		if disturb {
+			dests[down].Stop()
+			dests[stalls].Faults.Add(registrytest.Fault{Method: "PUT", Kind: "upload", Times: -1, Gate: stalled, Status: 500})
+			dests[throttles].Faults.Add(registrytest.Fault{Times: 12, Status: 429, Header: http.Header{"Retry-After": {"2"}}})
+			for n := 1; n < 400; n++ {
+				if n%10 < 3 {
+					dests[flaky].Faults.Add(registrytest.Fault{Nth: n, Status: 502})
+				}
+				if n%4 == 0 {
+					dests[resets].Faults.Add(registrytest.Fault{Nth: n, Drop: true})
+				}
+			}
+		}
+		clock := newQuick()
+		c := clientOf(t, Options{Clock: clock, Registries: settings})
+		copier := NewCopier(c)
+		failed := make([]error, hosts)
+		var all, good sync.WaitGroup
+		started := time.Now()
+		one := func(i int) {
+			_, failed[i] = copier.Copy(t.Context(), Job{From: repo(source.Host(), "a"), To: repo(dests[i].Host(), "m/a"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
+		}
+		for i := range hosts {
+			wait := &all
+			if i >= troubled || !disturb {
+				wait = &good
+			}
+			wait.Go(func() { one(i) })
+		}
+		good.Wait() // nobody opened the gate of the stalled one
+		took = time.Since(started)
+		for i := troubled; i < hosts; i++ {
+			if failed[i] != nil {
+				t.Errorf("healthy registry %d: %v", i, failed[i])
+			}
+			registrytest.VerifyTree(t, dests[i].Host())
+			healthy = append(healthy, dests[i].Recorder.Counts())
+		}
+		stalled.Open()
+		all.Wait()
+		if !disturb {
+			return healthy, took
+		}
+		if !errors.Is(failed[down], ErrDown) && providers.ClassOf(failed[down]) != providers.Transient {
+			t.Errorf("the registry that is down: %v", failed[down])
+		}
+		if failed[stalls] == nil {
+			t.Error("the registry that stalled and then failed was copied to")
+		}
+		for _, i := range []int{throttles, expires} {
+			if failed[i] != nil {
+				t.Errorf("registry %d gets through within the run: %v", i, failed[i])
+			}
+		}
+		for i, s := range dests[:troubled] {
+			if i != down && s.Recorder.Total() > 150 {
+				t.Errorf("registry %d was sent %d requests, want at most 150", i, s.Recorder.Total())
+			}
+			s.Faults.Clear()
+		}
+		for _, i := range []int{stalls, flaky, resets} {
+			if one(i); failed[i] != nil {
+				t.Errorf("registry %d in a later run: %v", i, failed[i])
+			}
+			registrytest.VerifyTree(t, dests[i].Host())
+		}
+		return healthy, took
+	}
+	want, alone := run(false)
+	got, among := run(true)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("requests to the healthy registries (-undisturbed +disturbed):\n%s", diff)
+	}
+	t.Logf("fourteen healthy registries: %v among six in trouble, twenty undisturbed: %v", among, alone)
+}
+
+func TestBreaker(t *testing.T) {
+	clock := newQuick()
+	h := &health{}
+	refused := errors.New("refused")
+	at := func(d time.Duration) time.Time { return clock.Now().Add(d) }
+	for i := range 10 {
+		h.failed(clock.Now(), at(time.Second), weightDial, fmt.Errorf("%w %d", refused, i))
+	}
+	if _, down := h.admit(at(0)); down != nil {
+		t.Fatalf("ten tries side by side count as ten: %v", down)
+	}
+	h.failed(at(2*time.Second), at(3*time.Second), weightDial, refused)
+	h.failed(at(4*time.Second), at(5*time.Second), weightDial, refused)
+	spell := firstSpell
+	for now := at(5 * time.Second); spell < longSpell; {
+		if _, down := h.admit(now.Add(spell - 1)); down == nil || down.Error() != "refused 0" {
+			t.Fatalf("before the pause of %v is over: %v, want the first failure", spell, down)
+		}
+		now = now.Add(spell)
+		probe, down := h.admit(now)
+		if !probe || down != nil {
+			t.Fatalf("after %v: probe %t, %v", spell, probe, down)
+		}
+		if again, down := h.admit(now); again || down == nil {
+			t.Fatal("two probes at once")
+		}
+		h.failed(now, now, weightDial, refused)
+		spell = min(2*spell, longSpell)
+	}
+	if probe, _ := h.admit(at(24 * time.Hour)); !probe {
+		t.Fatal("no probe after a day")
+	}
+	h.works()
+	if probe, down := h.admit(at(24 * time.Hour)); probe || down != nil {
+		t.Errorf("after an answer: probe %t, %v; want closed", probe, down)
+	}
+}
+
+// A host that comes back is used again in the same run.
+func TestHostComesBack(t *testing.T) {
+	s := registrytest.Start(t)
+	registrytest.Push(t, s.Host(), "a", "1", registrytest.Image(1))
+	s.Faults.Add(registrytest.Fault{Times: 8, Drop: true})
+	clock := newQuick()
+	c := clientOf(t, Options{Clock: clock, Registries: []Settings{{Host: s.Host(), PlainHTTP: true}}})
+	for range 8 {
+		c.Tags(t.Context(), repo(s.Host(), "a"))
+	}
+	if _, err := c.Tags(t.Context(), repo(s.Host(), "a")); !errors.Is(err, ErrDown) {
+		t.Fatalf("error %v, want the host to count as down", err)
+	}
+	s.Faults.Clear()
+	clock.Wait(t.Context(), firstSpell)
+	if _, err := c.Tags(t.Context(), repo(s.Host(), "a")); err != nil {
+		t.Errorf("after the pause: %v", err)
+	}
+}
+
+func TestRetryBudget(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
+	c := clientOf(t, Options{Registries: []Settings{{Host: p.host(), PlainHTTP: true}}})
+	for i := range 400 {
+		c.Tags(t.Context(), repo(p.host(), fmt.Sprint("r", i)))
+	}
+	stats := c.Stats()[p.host()]
+	if stats.Retries > retryFloor+stats.Requests["GET tags"]/retryShare || stats.Retries < retryFloor {
+		t.Errorf("%d retries of %d requests, want at most a floor of %d and a tenth", stats.Retries, stats.Requests["GET tags"], retryFloor)
+	}
+}
+
+// Docker Hub's headers: what is left narrows what runs at once, and a spent
+// quota postpones without a retry, while HEADs go on.
+func TestQuota(t *testing.T) {
+	left := "3"
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.Header().Set("Docker-Content-Digest", digestA)
+			w.Header().Set("Content-Length", "9")
+			w.Header().Set("Content-Type", ociManifest)
+			return
+		}
+		w.Header().Set("RateLimit-Limit", "100;w=21600")
+		w.Header().Set("RateLimit-Remaining", left+";w=21600")
+		if left == "0" {
+			w.WriteHeader(429)
+			return
+		}
+		serveManifest(w, someManifest)
+	})
+	c := plainClient(t, p.host())
+	at := repo(p.host(), "a")
+	if _, err := c.Manifest(t.Context(), at, "1"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.remoteFor(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := r.gate.width(reads); n != 3 {
+		t.Errorf("%d reads at once with 3 left", n)
+	}
+	left = "0"
+	_, err = c.Manifest(t.Context(), at, "2")
+	var e *providers.Error
+	if !errors.As(err, &e) || e.Class != providers.Throttled || e.After != 6*time.Hour {
+		t.Errorf("error %v, want throttled for six hours at most", err)
+	}
+	if n := len(p.requests()); n != 2 {
+		t.Errorf("%d requests, want no retry", n)
+	}
+	if _, err := c.Head(t.Context(), at, "1"); err != nil {
+		t.Errorf("a HEAD, which is not metered: %v", err)
+	}
+	if diff := cmp.Diff(&Quota{Limit: 100, Remaining: 0, Window: 6 * time.Hour}, c.Stats()[p.host()].Quota); diff != "" {
+		t.Errorf("quota (-want +got):\n%s", diff)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"":                              0,
+		"7":                             7 * time.Second,
+		" 7 ":                           7 * time.Second,
+		"-3":                            0,
+		"99999999999":                   7 * 24 * time.Hour,
+		"soon":                          0,
+		"Fri, 02 Jan 2026 03:04:15 GMT": 10 * time.Second,
+		"Fri, 02 Jan 2026 03:04:00 GMT": 0, // in the past
+		"Fri, 02 Jan 2099 03:04:00 GMT": 7 * 24 * time.Hour,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
+			t.Errorf("Retry-After %q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestWindow(t *testing.T) {
+	clock := newQuick()
+	g := newGate(clock, 16)
+	sent := clock.Now()
+	clock.Wait(t.Context(), time.Second)
+	for range 10 {
+		g.congested(opens, sent)
+	}
+	if n := g.width(opens); n != 8 {
+		t.Errorf("width %d after ten refusals of one epoch, want 8", n)
+	}
+	clock.Wait(t.Context(), time.Second)
+	g.congested(opens, clock.Now())
+	if n := g.width(opens); n != 4 {
+		t.Errorf("width %d after the next epoch, want 4", n)
+	}
+	for range 5 {
+		g.eased(opens)
+	}
+	if n := g.width(opens); n != 5 {
+		t.Errorf("width %d after a full window of successes, want 5", n)
+	}
+	for range 1000 {
+		g.eased(opens)
+	}
+	if n := g.width(opens); n != 16 {
+		t.Errorf("width %d after many successes, want the ceiling", n)
+	}
+	for range 20 {
+		clock.Wait(t.Context(), time.Second)
+		g.congested(writes, clock.Now())
+	}
+	if n := g.width(writes); n != 1 {
+		t.Errorf("width %d, want never less than one", n)
+	}
+	if n := g.width(pulls); n != 16 {
+		t.Errorf("width %d of an action that was never throttled, want 16", n)
+	}
+}
+
+// A narrow window and a full lane hold up nobody else; a large pass is not
+// starved by small ones.
+func TestGateOrder(t *testing.T) {
+	g := newGate(newQuick(), 4)
+	now := func(p pass) func() {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // whoever can not enter at once fails
+		g.mu.Lock()
+		fits := g.used+p.slots <= g.slots && len(g.queue) == 0 && g.fits(p)
+		g.mu.Unlock()
+		leave, err := g.enter(ctx, p)
+		if !fits {
+			return nil
+		}
+		if err != nil { // select may see the end of ctx first
+			leave, err = g.enter(t.Context(), p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leave
+	}
+	for range 8 {
+		g.congested(opens, time.Now())
+	}
+	if now(pass{actions: []action{opens}, slots: 1}) == nil {
+		t.Fatal("an empty gate is shut")
+	}
+	one := now(pass{actions: []action{pulls}, slots: 1, lane: "x"})
+	if one == nil {
+		t.Fatal("no room for a second")
+	}
+	one()
+	g.lanes["y"], g.lanes["z"], g.lanes["w"] = 0, 0, 0
+	if now(pass{actions: []action{pulls}, slots: 1, lane: "x"}) == nil {
+		t.Fatal("lane x has no place")
+	}
+	if now(pass{actions: []action{pulls}, slots: 1, lane: "x"}) != nil {
+		t.Error("lane x takes more than its quarter")
+	}
+	two := now(pass{actions: []action{pulls}, slots: 1, lane: "y"})
+	if two == nil {
+		t.Fatal("lane y waits for lane x")
+	}
+	entered := make(chan func())
+	go func() {
+		leave, err := g.enter(t.Context(), pass{actions: []action{pulls, pushes}, slots: 2})
+		if err != nil {
+			t.Error(err)
+		}
+		entered <- leave
+	}()
+	for waiting := false; !waiting; {
+		g.mu.Lock()
+		waiting = len(g.queue) == 1
+		g.mu.Unlock()
+	}
+	if now(pass{actions: []action{looks}, slots: 1}) != nil {
+		t.Error("a small pass overtakes a large one that waits for slots")
+	}
+	two()
+	(<-entered)()
+}
