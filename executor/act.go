@@ -114,7 +114,34 @@ func orNothing(d providers.Digest) string {
 // record writes what is true now. It runs after the effect is confirmed, so a
 // crash in between repeats work and never invents a record.
 func (w *walk) record(i int, r result) result {
-	return w.journal(r, w.plan.Change(i))
+	a := &w.plan.Actions[i]
+	if a.Verb == planner.Delete || a.Verb == planner.Forget || a.Kind == statefile.KindReferrers {
+		return w.journal(r, w.plan.Change(i))
+	}
+	return w.journal(r, append(w.owed(i), w.plan.Change(i))...)
+}
+
+// owed are the records that say, together with an image's own, that referrers
+// which go with it are not there yet. A run that ends in between would forget
+// those of an index's images, which are looked for only once. Records of
+// referrers at the place where an image was before are dropped.
+func (w *walk) owed(i int) []statefile.Change {
+	a := &w.plan.Actions[i]
+	var changes []statefile.Change
+	if prior, found := w.run.State.Lookup(a.Address); found && a.Kind == statefile.KindImage && prior.Destination != w.plan.Blocks[a.Block].Destination {
+		for record := range w.run.State.Under(a.Address + "@") {
+			changes = append(changes, statefile.Remove(record.Address))
+		}
+	}
+	for _, next := range w.dependents[i] {
+		if int(next) >= len(w.plan.Actions) {
+			continue
+		}
+		if n := &w.plan.Actions[next]; n.Kind == statefile.KindReferrers && n.Block == a.Block && n.Verb != planner.Adopt {
+			changes = append(changes, statefile.Put(statefile.Record{Address: n.Address, Kind: n.Kind}))
+		}
+	}
+	return changes
 }
 
 func (w *walk) journal(r result, changes ...statefile.Change) result {

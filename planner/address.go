@@ -2,6 +2,7 @@ package planner
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"freightliner/providers"
@@ -49,10 +50,80 @@ func splitTag(block, address string) (rel, tag string) {
 }
 
 // filter decides by -target and -exclude which addresses take part.
-type filter struct{ targets, exclude []*regexp.Regexp }
+type filter struct {
+	targets, exclude []*regexp.Regexp
+	blocks           []*regexp.Regexp // what the targets say of blocks
+	repositories     []*regexp.Regexp // what they say of repositories
+	pulled           map[string]bool  // blocks that a target needs: they take part as a whole
+}
 
 func newFilter(targets, exclude []string) filter {
-	return filter{compileGlobs(targets), compileGlobs(exclude)}
+	f := filter{targets: compileGlobs(targets), exclude: compileGlobs(exclude)}
+	for _, target := range targets {
+		f.blocks = append(f.blocks, compileGlob(firstSegment(target)))
+		f.repositories = append(f.repositories, compileGlob(withoutTag(target)))
+	}
+	return f
+}
+
+// pull adds the blocks that targeted blocks read from or depend on, as -target
+// does in Terraform: what is applied is never ahead of what it stands on.
+func (f filter) pull(units []unit) filter {
+	f.pulled = map[string]bool{}
+	if len(f.targets) == 0 {
+		return f
+	}
+	for i := len(units) - 1; i >= 0; i-- { // what a block needs comes before it
+		if !f.touches(units[i].address) {
+			continue
+		}
+		for _, need := range slices.Concat(units[i].feeders, units[i].after) {
+			f.pulled[units[need].address] = true
+		}
+	}
+	return f
+}
+
+// touches reports whether anything of the block may take part.
+func (f filter) touches(block string) bool {
+	switch {
+	case matchAny(f.exclude, block):
+		return false
+	case len(f.targets) == 0 || f.pulled[block]:
+		return true
+	}
+	return matchAny(f.blocks, block)
+}
+
+// touchesRepository is touches for one repository of a tree.
+func (f filter) touchesRepository(address string) bool {
+	switch {
+	case matchAny(f.exclude, address):
+		return false
+	case f.wants(address):
+		return true
+	}
+	return matchAny(f.repositories, address)
+}
+
+// firstSegment is the part of an address glob that speaks of the block.
+func firstSegment(glob string) string {
+	if block := BlockOf(glob); block != "" {
+		return block
+	}
+	return glob
+}
+
+// withoutTag is the part of an address glob that speaks of the repository. A
+// glob that crosses segments may match anything that begins like it.
+func withoutTag(glob string) string {
+	if i := strings.Index(glob, "**"); i >= 0 {
+		return glob[:i] + "**"
+	}
+	if i := strings.LastIndexAny(glob, ":@"); i > strings.LastIndexByte(glob, '/') {
+		return glob[:i]
+	}
+	return glob
 }
 
 func compileGlobs(globs []string) []*regexp.Regexp {
@@ -89,7 +160,7 @@ func compileGlob(glob string) *regexp.Regexp {
 
 // wants reports whether the thing at address takes part.
 func (f filter) wants(address string) bool {
-	if len(f.targets) > 0 && !matchAny(f.targets, address) {
+	if len(f.targets) > 0 && !matchAny(f.targets, address) && !(len(f.pulled) > 0 && f.pulled[BlockOf(address)]) {
 		return false
 	}
 	return !matchAny(f.exclude, address)

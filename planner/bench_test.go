@@ -21,7 +21,7 @@ func million(b *testing.B, n int) (Input, *world) {
 	var changes []statefile.Change
 	changes = append(changes, statefile.Put(treeRecord(tree)))
 	for i := 0; i < n; i += 20 {
-		repo := repoWorld{rel: fmt.Sprintf("team-%03d/service-%05d", i/20/100, i/20), listed: true}
+		repo := repoWorld{rel: fmt.Sprintf("team-%03d/service-%05d", i/20/100, i/20), selected: true}
 		for j := range 20 {
 			digest := providers.SHA256(fmt.Appendf(nil, "%d", i+j))
 			tag := tagWorld{tag: fmt.Sprintf("v1.%d.0", j), source: digest, want: digest, dest: digest}

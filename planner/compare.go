@@ -3,6 +3,7 @@ package planner
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"freightliner/config"
 	"freightliner/providers"
@@ -17,9 +18,10 @@ type builder struct {
 	world  *world
 	plan   *Plan
 
-	owner map[string]claim // by destination "host/path:tag", where destinations overlap
-	write map[string]int   // destination "host/path:tag" -> index of the action that writes it, where a chain reads it
-	moved map[blobAt]bool
+	owner   map[string]claim // by destination "host/path:tag", where destinations overlap
+	write   map[string]int   // destination "host/path:tag" or "host/path@subject" -> index of the action that writes it, where a chain reads it
+	writers map[string][]int // units by destination: a tree's "host/prefix", an image's "host/path:tag"
+	moved   map[blobAt]bool
 }
 
 // claim is who writes a destination tag, and from where.
@@ -29,9 +31,9 @@ type claim struct{ address, source string }
 // source), prior (state) and observed (destination) for every tag.
 func compare(in Input, w *world) *Plan {
 	b := &builder{
-		in: in, filter: newFilter(in.Targets, in.Exclude), world: w,
+		in: in, filter: newFilter(in.Targets, in.Exclude).pull(w.units), world: w,
 		plan:  &Plan{Destroy: in.Destroy},
-		owner: map[string]claim{}, write: map[string]int{}, moved: map[blobAt]bool{},
+		owner: map[string]claim{}, write: map[string]int{}, writers: writers(w.units), moved: map[blobAt]bool{},
 	}
 	if in.State.Exists() {
 		b.plan.State = in.State.ID()
@@ -107,8 +109,7 @@ type treeSide struct {
 	prior     statefile.Record
 	known     bool  // the block has a record
 	needs     []int // what every action of the block needs: the block's own action
-	elsewhere bool  // the recorded destination is another one: the records below say nothing about this one
-	managed   int   // tags that we have recorded
+	elsewhere bool  // the recorded destination is another one, or none: the records below say nothing about this one
 	deletes   []Action
 }
 
@@ -125,9 +126,9 @@ func (s *treeSide) record() {
 		return
 	}
 	a := Action{Address: b.Address, Kind: statefile.KindTree, Verb: Create, Cause: ByConfig, Reason: "new in the configuration", Block: s.block}
+	s.elsewhere = s.prior.Destination != want.Destination
 	if s.known {
 		a.Verb, a.Reason = Update, changedRules(s.prior, want)
-		s.elsewhere = s.prior.Destination != want.Destination
 	}
 	s.needs = []int{s.act(a)}
 }
@@ -149,41 +150,102 @@ func (s *treeSide) repository(w *repoWorld) {
 		s.failed(address, w.err, s.tree.Range)
 		return
 	}
-	var copies []int
+	side := &repoSide{treeSide: s, address: address, world: w, planned: map[string]int{}, alive: map[string]bool{}}
 	for i := range w.tags {
-		copies = s.tag(w, &w.tags[i], copies)
+		side.tag(&w.tags[i])
 	}
 	for i := range w.departed {
-		s.departed(w, &w.departed[i], copies)
+		side.departed(&w.departed[i])
+	}
+	side.deadReferrers()
+}
+
+// repoSide compares one repository of a tree.
+type repoSide struct {
+	*treeSide
+	address string
+	world   *repoWorld
+	copies  []int           // actions that write to the repository: deletes come after them
+	last    []int           // what its deletes need
+	planned map[string]int  // referrers' addresses that are alive, and their actions or -1
+	alive   map[string]bool // referrers' addresses of tags that stay although nothing is known of them now
+}
+
+// keep leaves a tag and what is recorded below it as they are.
+func (s *repoSide) keep(record statefile.Record) {
+	if record.Digest != "" {
+		s.alive[subjectAddress(s.address, record.Digest)] = true
 	}
 }
 
-func (s *treeSide) tag(repo *repoWorld, w *tagWorld, copies []int) []int {
-	address := tagAddress(s.tree.Address, repo.rel, w.tag)
+func (s *repoSide) tag(w *tagWorld) {
+	address := tagAddress(s.tree.Address, s.world.rel, w.tag)
 	record, recorded := s.lookup(address)
-	if recorded {
-		s.managed++
-	}
 	if w.err != nil {
 		s.failed(address, w.err, s.tree.Range)
-		return copies
+		s.keep(record)
+		return
 	}
-	from, to := s.tree.Source.Join(repo.rel), s.tree.Destination.Join(repo.rel)
+	from, to := s.tree.Source.Join(s.world.rel), s.tree.Destination.Join(s.world.rel)
 	if !s.claim(s.unit, to, w.tag, from.Tag(w.tag)) {
-		return copies
+		s.keep(record)
+		return
 	}
 	a := Action{
 		Address: address, Kind: statefile.KindTag, Block: s.block,
-		From: from, FromTag: w.tag, To: to, ToTag: w.tag, Fresh: repo.fresh, Needs: s.needs,
+		From: from, FromTag: w.tag, To: to, ToTag: w.tag, Fresh: s.world.fresh, Needs: s.needs,
 	}
-	i := s.decide(a, w, decision{
+	read := s.builder.world.units[s.unit].read
+	i, settled := s.decide(a, w, decision{
 		record: record, recorded: recorded, news: s.known && s.prior.Selection == s.plan.Blocks[s.block].Selection,
-		copy: s.tree.Copy, rng: s.tree.Range, read: s.world.units[s.unit].read,
+		copy: s.tree.Copy, rng: s.tree.Range, read: read,
 	})
-	if i >= 0 && s.plan.Actions[i].Verb != Adopt {
-		copies = append(copies, i)
+	if !settled {
+		s.keep(record)
+		return
 	}
-	return s.referrers(repoAddress(s.tree.Address, repo.rel), a, w, i, copies)
+	if i >= 0 && s.plan.Actions[i].Verb != Adopt {
+		s.copies = append(s.copies, i)
+	}
+	s.referrers(a, w, i, read)
+}
+
+// referrers plans what is attached to a tag's content, once for all tags that
+// share it.
+func (s *repoSide) referrers(tag Action, w *tagWorld, i int, read bool) {
+	if w.attached == nil {
+		return
+	}
+	address := subjectAddress(s.address, w.want)
+	if _, done := s.planned[address]; done {
+		return
+	}
+	record, recorded := s.lookup(address)
+	j := s.attach(address, tag, w, i, record, recorded, read)
+	s.planned[address] = j
+	if j >= 0 && s.plan.Actions[j].Verb != Adopt {
+		s.copies = append(s.copies, j)
+	}
+}
+
+// deadReferrers forgets what is recorded of the referrers of content that no
+// tag leads to any more, or that has none any more. It touches no registry.
+func (s *repoSide) deadReferrers() {
+	if s.elsewhere || !s.filter.all() {
+		return // not every tag was looked at: a plan of everything does it
+	}
+	for record := range s.in.State.Under(s.address + "@") {
+		if _, planned := s.planned[record.Address]; !planned && !s.alive[record.Address] {
+			s.forgetReferrers(record, s.block, s.needs)
+		}
+	}
+}
+
+func (b *builder) forgetReferrers(record statefile.Record, block int, needs []int) {
+	b.act(Action{
+		Address: record.Address, Kind: record.Kind, Verb: Forget, Cause: ByUpstream, Reason: "its image is gone or has no referrers any more",
+		Block: block, Prior: record.Digest, Needs: needs,
+	})
 }
 
 // lookup is the record of an address, unless the block has moved to another
@@ -228,30 +290,31 @@ type decision struct {
 }
 
 // decide compares one destination tag. It returns the index of the action that
-// it planned, or -1 where there is nothing to do.
+// it planned, or -1 where there is nothing to do; settled is false where the
+// destination keeps what it has, although the source has something else.
 //
 // Why this cannot lose data: it never deletes; it overwrites only content that
 // is not what the source has, only with what was read at the source, and not at
 // all where overwrite forbids it. The action carries Observed, and the executor
 // acts only while the destination still has exactly that.
-func (b *builder) decide(a Action, w *tagWorld, d decision) int {
+func (b *builder) decide(a Action, w *tagWorld, d decision) (i int, settled bool) {
 	a.Pin, a.Want, a.Observed = w.source, w.want, w.dest
 	if d.recorded {
 		a.Prior = d.record.Digest
 	}
 	if w.dest == w.want {
-		return b.settled(a, d)
+		return b.settled(a, d), true
 	}
 	a.Cause, a.Reason = why(w, d)
 	switch {
 	case w.dest == "":
 		a.Verb = Create
-	case d.copy.Overwrite == "never", d.copy.Overwrite == "managed" && !d.recorded:
+	case keeps(d.copy, w, d.recorded):
 		b.problem(Problem{
 			Address: a.Address, Class: providers.Conflict, Blocked: true, Range: d.rng,
 			Summary: fmt.Sprintf("%s has %s, the source has %s, and overwrite = %q keeps it", a.To.Tag(a.ToTag), w.dest.Short(), w.want.Short(), d.copy.Overwrite),
 		})
-		return -1
+		return -1, false
 	default:
 		a.Verb = Update
 	}
@@ -265,16 +328,16 @@ func (b *builder) decide(a Action, w *tagWorld, d decision) int {
 			a.Needs = append(slices.Clone(a.Needs), from)
 		}
 	}
-	i := b.act(a)
+	i = b.act(a)
 	if d.read {
 		b.write[a.To.Tag(a.ToTag)] = i
 	}
-	return i
+	return i, true
 }
 
 // settled is decide for a destination that has what it should have.
 func (b *builder) settled(a Action, d decision) int {
-	if d.recorded && d.record.Digest == a.Want && sourceOf(d.record) == a.Pin && d.record.Selection == selectionOf(a, d.copy) && !d.rules {
+	if d.recorded && d.record.Digest == a.Want && sourceOf(d.record) == a.Pin && d.record.Selection == platforms(d.copy) && !d.rules {
 		b.plan.Blocks[a.Block].Unchanged++
 		return -1
 	}
@@ -287,10 +350,6 @@ func (b *builder) settled(a Action, d decision) int {
 	}
 	return b.act(a)
 }
-
-// selectionOf is the platform selection as it is recorded: only where it made
-// another digest, or where it had to be applied to find that it does not.
-func selectionOf(_ Action, c config.CopyOptions) string { return platforms(c) }
 
 // why is the cause of a difference between destination and source.
 func why(w *tagWorld, d decision) (Cause, string) {
@@ -338,41 +397,44 @@ func (b *builder) weigh(a *Action) {
 	}
 }
 
-// referrers plans what refers to the content of a tag. parent is the address
-// below which they are recorded; i is the tag's own action, or -1.
-func (b *builder) referrers(parent string, tag Action, w *tagWorld, i int, copies []int) []int {
-	for _, subject := range w.subject {
-		address := subjectAddress(parent, subject.digest)
-		record, recorded := b.in.State.Lookup(address)
-		want := fingerprint(subject.referrers)
-		if subject.present && recorded && record.Digest == want {
-			continue
-		}
-		if slices.ContainsFunc(copies, func(j int) bool { return b.plan.Actions[j].Address == address }) {
-			continue // two tags share the subject
-		}
-		a := Action{
-			Address: address, Kind: statefile.KindReferrers, Verb: Create, Cause: ByUpstream, Reason: "attached at the source",
-			Block: tag.Block, From: tag.From, To: tag.To, Pin: want, Want: want, Prior: record.Digest,
-			Referrers: subject.referrers, Fresh: tag.Fresh, Needs: tag.Needs,
-		}
-		switch {
-		case i >= 0 && b.plan.Actions[i].Verb != Adopt:
-			a.Cause, a.Reason, a.Needs = b.plan.Actions[i].Cause, "goes with its image", []int{i}
-		case subject.present:
-			a.Verb, a.Reason = Adopt, "identical content is there already"
-		case recorded && record.Digest == want:
-			a.Cause, a.Reason = ByDrift, "deleted at the destination"
-		}
-		if recorded && a.Verb == Create {
-			a.Verb = Update
-		}
-		if a.Verb != Adopt {
-			a.Requests = 3 * len(a.Referrers)
-		}
-		copies = append(copies, b.act(a))
+// attach plans what refers to the content of a tag. i is the tag's own action,
+// or -1. What is recorded are the referrers of the content itself; those of an
+// index's images come along while the index is new here.
+func (b *builder) attach(address string, tag Action, w *tagWorld, i int, record statefile.Record, recorded, read bool) int {
+	want := fingerprint(w.attached.root)
+	if w.attached.present && record.Digest == want && recorded == (want != "") {
+		return -1
 	}
-	return copies
+	a := Action{
+		Address: address, Kind: statefile.KindReferrers, Verb: Create, Cause: ByUpstream, Reason: "attached at the source",
+		Block: tag.Block, From: tag.From, To: tag.To, Pin: want, Want: want, Prior: record.Digest,
+		Referrers: sortReferrers(slices.Concat(w.attached.root, w.attached.children)), Fresh: tag.Fresh, Needs: tag.Needs,
+	}
+	switch {
+	case w.attached.present:
+		a.Verb, a.Reason = Adopt, "identical content is there already"
+	case i >= 0:
+		a.Cause, a.Reason = b.plan.Actions[i].Cause, "goes with its image"
+	case recorded && record.Digest == want && want != "":
+		a.Cause, a.Reason = ByDrift, "deleted at the destination"
+	}
+	if i >= 0 {
+		a.Needs = []int{i}
+	}
+	if from, ok := b.write[a.From.At(w.source)]; ok && w.feeder {
+		a.Needs = append(slices.Clone(a.Needs), from)
+	}
+	if recorded && a.Verb == Create {
+		a.Verb = Update
+	}
+	if a.Verb != Adopt {
+		a.Requests = 3 * len(a.Referrers)
+	}
+	j := b.act(a)
+	if read {
+		b.write[a.To.At(w.want)] = j
+	}
+	return j
 }
 
 // departed compares a tag that we made and that is no longer selected.
@@ -382,47 +444,126 @@ func (b *builder) referrers(parent string, tag Action, w *tagWorld, i int, copie
 // the recorded digest, and a listing of the source that ran to its end and was
 // not empty. The ceiling on deletes is checked over the whole tree in prune,
 // and the executor checks the digest once more just before it deletes.
-func (s *treeSide) departed(repo *repoWorld, w *tagWorld, copies []int) {
-	address := tagAddress(s.tree.Address, repo.rel, w.tag)
+func (s *repoSide) departed(w *tagWorld) {
+	address := tagAddress(s.tree.Address, s.world.rel, w.tag)
 	record, recorded := s.lookup(address)
 	if !recorded {
 		return
 	}
-	s.managed++
 	if s.tree.Prune != "managed" {
-		s.plan.Blocks[s.block].Left++
+		s.leave(record)
 		return
 	}
 	if w.err != nil {
 		s.failed(address, w.err, s.tree.Range)
+		s.keep(record)
 		return
 	}
-	to := s.tree.Destination.Join(repo.rel)
+	from, to := s.tree.Source.Join(s.world.rel), s.tree.Destination.Join(s.world.rel)
 	a := Action{
-		Address: address, Kind: statefile.KindTag, Block: s.block, Cause: ByUpstream, Reason: "left the source",
-		To: to, ToTag: w.tag, Observed: w.dest, Prior: record.Digest, Needs: slices.Concat(s.needs, copies),
+		Address: address, Kind: statefile.KindTag, Verb: Forget, Block: s.block, Cause: ByUpstream, Reason: "left the source",
+		To: to, ToTag: w.tag, Observed: w.dest, Prior: record.Digest, Needs: s.needs,
 	}
-	if s.known && s.prior.Selection != s.plan.Blocks[s.block].Selection {
+	if !s.world.selected || s.known && s.prior.Selection != s.plan.Blocks[s.block].Selection {
 		a.Cause, a.Reason = ByConfig, "no longer selected"
 	}
+	by, claimed := s.wanted(to, w.tag, s.unit)
 	switch {
+	case claimed:
+		a.Reason += ", and " + by + " writes it now"
+		s.act(a)
 	case w.dest == "":
-		a.Verb, a.Reason = Forget, a.Reason+", and is gone at the destination"
+		a.Reason += ", and is gone at the destination"
 		s.act(a)
 	case w.dest != record.Digest:
-		a.Verb, a.Reason = Forget, a.Reason+", and somebody put other content at the destination"
+		a.Reason += ", and somebody put other content at the destination"
 		s.act(a)
-	case repo.empty:
+	case by != "":
+		s.problem(Problem{
+			Address: address, Class: providers.Conflict, Blocked: true, Range: s.tree.Range,
+			Summary: fmt.Sprintf("%s is kept: %s may write it too, and was not looked at", to.Tag(w.tag), by),
+		})
+		s.leave(record)
+	case s.world.empty:
 		s.problem(Problem{
 			Address: address, Class: providers.Conflict, Blocked: true, Range: s.tree.Range,
 			Summary: fmt.Sprintf("%s is kept: its source listed no tag at all", to.Tag(w.tag)),
 			Hint:    "An empty listing is no reason to delete. If the repository is really gone, exclude it in the configuration.",
 		})
-		s.plan.Blocks[s.block].Left++
+		s.leave(record)
 	default:
 		a.Verb, a.Requests = Delete, 2
+		if s.last == nil {
+			s.last = slices.Concat(s.needs, s.copies) // shared: many deletes and many copies are not multiplied
+		}
+		a.Needs = s.last
+		if before, ok := s.write[from.Tag(w.tag)]; ok {
+			a.Needs = append(slices.Clone(a.Needs), before) // the block that feeds this one deletes it too
+		}
 		s.deletes = append(s.deletes, a)
 	}
+}
+
+// leave keeps a departed tag and its record.
+func (s *repoSide) leave(record statefile.Record) {
+	s.keep(record)
+	s.plan.Blocks[s.block].Left++
+}
+
+// writers are the units by what they write.
+func writers(all []unit) map[string][]int {
+	by := map[string][]int{}
+	for i, u := range all {
+		_, to := u.places()
+		place := to.String()
+		if u.image != nil {
+			place = to.Tag(u.image.DestinationTag)
+		}
+		by[place] = append(by[place], i)
+	}
+	return by
+}
+
+// wanted looks for another block that writes a destination tag, so that a tag
+// that went from one block to another is handed over and not deleted. It
+// returns that block's address, and claimed where it is sure to write the tag;
+// an address alone means that the block could not be looked at.
+func (b *builder) wanted(to providers.Repository, tag string, self int) (by string, claimed bool) {
+	for _, i := range b.writers[to.Tag(tag)] {
+		if i != self && b.world.units[i].image != nil {
+			return b.world.units[i].address, true
+		}
+	}
+	for _, prefix := range prefixes(to) {
+		for _, i := range b.writers[prefix] {
+			u := b.world.units[i]
+			if i == self || u.tree == nil {
+				continue
+			}
+			switch yes, sure := b.treeWants(b.world.trees[i], to.Rel(u.tree.Destination), tag); {
+			case yes:
+				return u.address, true
+			case !sure:
+				by = u.address
+			}
+		}
+	}
+	return by, false
+}
+
+func (b *builder) treeWants(w *treeWorld, rel, tag string) (yes, sure bool) {
+	if w == nil || w.err != nil {
+		return false, false
+	}
+	i, found := slices.BinarySearchFunc(w.repos, rel, func(r repoWorld, rel string) int { return strings.Compare(r.rel, rel) })
+	if !found {
+		return false, b.filter.all()
+	}
+	if w.repos[i].err != nil {
+		return false, false
+	}
+	_, yes = slices.BinarySearchFunc(w.repos[i].tags, tag, func(t tagWorld, tag string) int { return strings.Compare(t.tag, tag) })
+	return yes, yes || b.filter.all()
 }
 
 // prune adds the tree's deletes, after all else in the tree and only when no
@@ -435,26 +576,45 @@ func (s *treeSide) prune(w *treeWorld) {
 	if s.in.MaxDeletes.Set {
 		limit = s.in.MaxDeletes
 	}
-	switch ceiling := limit.Of(s.managed); {
+	managed := s.managed()
+	switch ceiling := limit.Of(managed); {
 	case !w.complete || w.empty:
 		s.held("the source's repositories were not listed to the end")
 		return
-	case len(s.deletes) > ceiling:
-		s.problem(Problem{
-			Address: s.tree.Address, Class: providers.Conflict, Guard: true, Range: s.tree.Range,
-			Summary: fmt.Sprintf("%d of %d tags would be deleted, more than max_deletes allows (%d)", len(s.deletes), s.managed, ceiling),
-			Hint:    "If that is what you want, raise it for this run with -max-deletes, or in the lifecycle block.",
-		})
-	case s.tree.Lifecycle.PreventDestroy, s.prior.Protect:
+	case s.tree.Lifecycle.PreventDestroy:
 		s.problem(Problem{
 			Address: s.tree.Address, Class: providers.Conflict, Guard: true, Range: s.tree.Range,
 			Summary: fmt.Sprintf("%d tags would be deleted, and the block is protected (prevent_destroy)", len(s.deletes)),
 			Hint:    "Set prevent_destroy = false and apply that first, or set prune = \"none\".",
 		})
+	case s.prior.Protect:
+		s.held("the block was protected (prevent_destroy) until now; the plan after this one deletes them")
+		return
+	case len(s.deletes) > ceiling:
+		s.problem(Problem{
+			Address: s.tree.Address, Class: providers.Conflict, Guard: true, Range: s.tree.Range,
+			Summary: fmt.Sprintf("%d of %d tags would be deleted, more than max_deletes allows (%d)", len(s.deletes), managed, ceiling),
+			Hint:    "If that is what you want, raise it for this run with -max-deletes, or in the lifecycle block.",
+		})
 	}
 	for _, a := range s.deletes {
-		s.act(a)
+		i := s.act(a)
+		if s.world.units[s.unit].read {
+			s.write[a.To.Tag(a.ToTag)] = i
+		}
 	}
+}
+
+// managed counts the tags that the state has of the tree, whatever part of it
+// -target leaves in the plan: max_deletes is a share of the tree.
+func (s *treeSide) managed() int {
+	n := 0
+	for record := range s.in.State.Under(s.tree.Address + "/") {
+		if record.Kind == statefile.KindTag {
+			n++
+		}
+	}
+	return n
 }
 
 // held reports deletes that are not planned.
@@ -493,8 +653,26 @@ func (b *builder) image(index int, u unit) {
 		Address: m.Address, Kind: statefile.KindImage, Block: block,
 		From: m.Source, FromTag: m.SourceTag, To: m.Destination, ToTag: m.DestinationTag, Fresh: w.fresh,
 	}
-	i := b.decide(a, &w.tagWorld, decision{record: record, recorded: recorded, copy: m.Copy, rng: m.Range, read: u.read, rules: rules})
-	b.referrers(m.Address, a, &w.tagWorld, i, nil)
+	i, settled := b.decide(a, &w.tagWorld, decision{record: record, recorded: recorded, copy: m.Copy, rng: m.Range, read: u.read, rules: rules})
+	if !settled {
+		return
+	}
+	alive := subjectAddress(m.Address, w.want)
+	if w.attached != nil {
+		attached, found := statefile.Record{}, false
+		if recorded {
+			attached, found = b.in.State.Lookup(alive)
+		}
+		b.attach(alive, a, &w.tagWorld, i, attached, found, u.read)
+	}
+	if !recorded {
+		return // records below it speak of another place, and go with the image's own record
+	}
+	for r := range b.in.State.Under(m.Address + "@") {
+		if w.attached == nil || r.Address != alive {
+			b.forgetReferrers(r, block, nil)
+		}
+	}
 }
 
 func onRemove(l config.Lifecycle) string {

@@ -84,7 +84,7 @@ func tagRecord(address, digest string) statefile.Record {
 // planOf compares one tree that has one repository, "api".
 func planOf(t *testing.T, tree config.Tree, repo repoWorld, records ...statefile.Record) *Plan {
 	t.Helper()
-	repo.rel, repo.listed = "api", true
+	repo.rel, repo.selected = "api", true
 	w := &world{
 		units: []unit{{address: tree.Address, tree: &tree}},
 		trees: map[int]*treeWorld{0: {complete: true, repos: []repoWorld{repo}}},
@@ -221,7 +221,7 @@ func TestIncompleteListingDeletesNothing(t *testing.T) {
 	tree.Prune = "managed"
 	w := &world{
 		units: []unit{{address: tree.Address, tree: &tree}},
-		trees: map[int]*treeWorld{0: {repos: []repoWorld{{rel: "api", listed: true, departed: []tagWorld{{tag: "1", dest: D("b")}}}}}},
+		trees: map[int]*treeWorld{0: {repos: []repoWorld{{rel: "api", selected: true, departed: []tagWorld{{tag: "1", dest: D("b")}}}}}},
 	}
 	p := compare(Input{Config: &config.Config{}, State: stateOf(t, treeRecord(tree), tagRecord("tree.p/api:1", "b"))}, w)
 	want := []string{"blocked tree.p: 1 tags are kept although they left the source: the source's repositories were not listed to the end"}

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"strings"
 
 	"freightliner/config"
 	"freightliner/providers"
@@ -22,7 +23,7 @@ func (b *builder) gone(g goneWorld) {
 		OnRemove: g.record.OnRemove, Protect: g.record.Protect,
 	})
 	if !g.found {
-		b.plan.Blocks[block].Kind = statefile.KindTree
+		b.plan.Blocks[block].Kind = statefile.Kind(g.address[:max(strings.IndexByte(g.address, '.'), 0)])
 	}
 	if g.record.Protect {
 		b.problem(Problem{
@@ -37,27 +38,46 @@ func (b *builder) gone(g goneWorld) {
 		reason = "destroy"
 	}
 	deletes := b.in.Destroy || g.record.OnRemove == "delete"
+	complete := g.left == 0
 	var last []int
 	for _, m := range g.members {
 		a := Action{
 			Address: m.record.Address, Kind: m.record.Kind, Verb: Forget, Cause: ByConfig, Reason: reason, Block: block,
 			To: m.to, ToTag: m.tag, Observed: m.dest, Prior: m.record.Digest,
 		}
+		by, claimed := "", false
+		if deletes && m.tag != "" {
+			by, claimed = b.wanted(m.to, m.tag, -1)
+		}
 		switch {
 		case !deletes || m.tag == "":
+		case claimed:
+			a.Reason += ", and " + by + " writes it now"
+		case m.to.Host == "":
+			a.Reason += ", and its block's record is missing, so that nobody knows where it is"
 		case m.err != nil:
 			b.failed(a.Address, m.err, config.Range{})
+			complete = false
 			continue
 		case m.dest == "":
 			a.Reason += ", and is gone at the destination"
 		case m.dest != m.record.Digest:
 			a.Reason += ", and somebody put other content at the destination, which is left alone"
+		case by != "":
+			b.problem(Problem{
+				Address: a.Address, Class: providers.Conflict, Blocked: true,
+				Summary: fmt.Sprintf("%s is kept: %s may write it too, and was not looked at", m.to.Tag(m.tag), by),
+			})
+			complete = false
+			continue
 		default:
 			a.Verb, a.Requests = Delete, 2
 		}
 		last = append(last, b.act(a))
 	}
-	if g.found && g.record.Kind == statefile.KindTree && b.filter.wants(g.address) {
+	// The block's record says where the others are and protects them: it goes
+	// when nothing is left below it.
+	if g.found && g.record.Kind == statefile.KindTree && complete && b.filter.wants(g.address) {
 		b.act(Action{Address: g.address, Kind: statefile.KindTree, Verb: Forget, Cause: ByConfig, Reason: reason, Block: block, Prior: g.record.Digest, Needs: last})
 	}
 	b.ceiling(g, last)
@@ -74,10 +94,12 @@ func (b *builder) ceiling(g goneWorld, actions []int) {
 		return
 	}
 	deletes, managed := 0, 0
-	for _, i := range actions {
-		if b.plan.Actions[i].Kind == statefile.KindTag {
+	for record := range b.in.State.Under(g.address + "/") {
+		if record.Kind == statefile.KindTag {
 			managed++
 		}
+	}
+	for _, i := range actions {
 		if b.plan.Actions[i].Verb == Delete {
 			deletes++
 		}

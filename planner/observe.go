@@ -3,6 +3,8 @@ package planner
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -34,19 +36,18 @@ type observer struct {
 	seen  Observed
 	ready []chan struct{} // by unit: closed when what it will write is known
 
-	planned map[string]map[string]forecast // destination repository -> tag -> what a block will write
-	asked   map[blobAt]*question
+	planned map[string]map[string]forecast  // destination repository -> tag -> what a block will write
+	needed  map[blobAt]providers.Repository // the first repository, by name, that wants the blob and may have it
 }
 
 // forecast is the content that an earlier block is going to put under a tag.
 type forecast struct {
-	digest providers.Digest
-	from   providers.Repository // where its bytes can be read already
-	gone   bool                 // the tag is going to be deleted
+	digest   providers.Digest
+	from     providers.Repository // where its bytes can be read already
+	attached *attached            // what is going to be attached to it; nil for nothing
+	fresh    bool                 // its repository does not exist yet
+	gone     bool                 // the tag is going to be deleted
 }
-
-// question is one look for a blob, asked once and shared.
-type question struct{ done chan struct{} }
 
 // observe looks at the sources and destinations of all blocks once. Trees are
 // looked at side by side, except that a tree that reads where another writes
@@ -60,21 +61,26 @@ func observe(ctx context.Context, in Input) (*world, error) {
 			contents: map[providers.Digest]*content{}, blobs: map[providers.Digest]int64{}, present: map[blobAt]bool{},
 		},
 		planned: map[string]map[string]forecast{},
-		asked:   map[blobAt]*question{},
+		needed:  map[blobAt]providers.Repository{},
 	}
 	if !in.Destroy {
 		o.world.units, _ = units(in.Config)
 	}
+	o.filter = o.filter.pull(o.world.units)
 	o.ready = make([]chan struct{}, len(o.world.units))
 	for i := range o.ready {
 		o.ready[i] = make(chan struct{})
 	}
+	outer := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range o.world.units {
 		group.Go(func() error { return o.unit(ctx, i) })
 	}
 	group.Go(func() error { return o.gone(ctx) })
 	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := o.look(outer); err != nil {
 		return nil, err
 	}
 	o.report()
@@ -108,11 +114,10 @@ func (o *observer) unit(ctx context.Context, i int) error {
 func (o *observer) tree(ctx context.Context, u unit) (*treeWorld, error) {
 	t := u.tree
 	w := &treeWorld{}
-	if !o.touches(t.Address) {
+	if !o.filter.touches(t.Address) {
 		return w, nil
 	}
-	rels, err := o.repositories(ctx, u, w)
-	if err != nil {
+	if err := o.repositories(ctx, u, w); err != nil {
 		return w, err
 	}
 	selector, err := newTagSelector(t.Tags)
@@ -120,13 +125,11 @@ func (o *observer) tree(ctx context.Context, u unit) (*treeWorld, error) {
 		w.err = &providers.Error{Class: providers.Invalid, Op: "read the tag filter of", On: t.Address, Err: err}
 		return w, nil
 	}
-	w.repos = make([]repoWorld, len(rels))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(repositoriesAtOnce)
-	for i, rel := range rels {
+	for i := range w.repos {
+		repo := &w.repos[i]
 		group.Go(func() error {
-			repo := &w.repos[i]
-			*repo = repoWorld{rel: rel}
 			return o.swallow(ctx, o.repository(ctx, u, selector, repo), &repo.err)
 		})
 	}
@@ -149,79 +152,44 @@ func (o *observer) swallow(ctx context.Context, err error, into *error) error {
 	return nil
 }
 
-// touches reports whether anything of the block may take part.
-func (o *observer) touches(block string) bool {
-	if o.filter.all() || o.filter.wants(block) {
-		return true
-	}
-	if len(o.filter.targets) == 0 {
-		return false // excluded as a whole
-	}
-	for _, target := range o.in.Targets {
-		if compileGlob(firstSegment(target)).MatchString(block) {
-			return true
-		}
-	}
-	return false
-}
-
-// firstSegment is the part of an address glob that speaks of the block.
-func firstSegment(glob string) string {
-	block := BlockOf(glob)
-	if block == "" {
-		return glob
-	}
-	return block
-}
-
-// touchesRepository is touches for one repository of a tree.
-func (o *observer) touchesRepository(address string) bool {
-	if o.filter.all() || o.filter.wants(address) {
-		return true
-	}
-	for _, target := range o.in.Targets {
-		path := target
-		if i := strings.LastIndexAny(path, ":@"); i > strings.LastIndexByte(path, '/') {
-			path = path[:i]
-		}
-		if compileGlob(path).MatchString(address) || strings.Contains(path, "**") {
-			return true
-		}
-	}
-	return false
-}
-
-// repositories are the relative paths of a tree's repositories: those at the
-// source that the filter selects, and those that only the state knows.
-func (o *observer) repositories(ctx context.Context, u unit, w *treeWorld) ([]string, error) {
+// repositories finds the repositories of a tree: those at the source that the
+// filter selects, and those that only the state knows.
+func (o *observer) repositories(ctx context.Context, u unit, w *treeWorld) error {
 	t := u.tree
-	found := map[string]bool{} // by relative path
+	selected := map[string]bool{} // by relative path
 	if len(t.Repositories.Names) > 0 {
 		for _, name := range t.Repositories.Names {
-			found[name] = true
+			selected[name] = true
 		}
 		w.complete = true
-	} else if err := o.swallow(ctx, o.enumerate(ctx, u, found, w), &w.err); err != nil {
-		return nil, err
-	}
-	if w.err != nil {
-		return nil, nil
+	} else if err := o.swallow(ctx, o.enumerate(ctx, u, selected, w), &w.err); err != nil || w.err != nil {
+		return err
 	}
 	for record := range o.in.State.Under(t.Address + "/") {
-		if record.Kind == statefile.KindTag {
-			rel, _ := splitTag(t.Address, record.Address)
-			found[rel] = true
+		rel := repositoryPath(t.Address, record)
+		if _, known := selected[rel]; !known {
+			// A repository that a catalog does not name may still be there.
+			selected[rel] = len(t.Repositories.Names) == 0 && selectsRepository(t.Repositories, rel)
 		}
 	}
-	var rels []string
-	for rel := range found {
-		if o.touchesRepository(repoAddress(t.Address, rel)) {
-			rels = append(rels, rel)
+	for _, rel := range slices.Sorted(maps.Keys(selected)) {
+		if o.filter.touchesRepository(repoAddress(t.Address, rel)) {
+			w.repos = append(w.repos, repoWorld{rel: rel, selected: selected[rel]})
 		}
 	}
-	slices.Sort(rels)
-	o.count(Observed{Repositories: len(rels)})
-	return rels, nil
+	o.count(Observed{Repositories: len(w.repos)})
+	return nil
+}
+
+// repositoryPath is the path of the repository that a record below the block is
+// about.
+func repositoryPath(block string, r statefile.Record) string {
+	if r.Kind == statefile.KindTag {
+		rel, _ := splitTag(block, r.Address)
+		return rel
+	}
+	rel, _, _ := strings.Cut(strings.TrimPrefix(r.Address[len(block):], "/"), "@")
+	return rel
 }
 
 func (o *observer) enumerate(ctx context.Context, u unit, found map[string]bool, w *treeWorld) error {
@@ -253,28 +221,30 @@ func (o *observer) enumerate(ctx context.Context, u unit, found map[string]bool,
 func (o *observer) repository(ctx context.Context, u unit, selector tagSelector, w *repoWorld) error {
 	t := u.tree
 	from, to := t.Source.Join(w.rel), t.Destination.Join(w.rel)
-	source, coming, err := o.sourceTags(ctx, u, from)
-	if err != nil {
-		return err
-	}
-	if source.Missing && slices.Contains(t.Repositories.Names, w.rel) {
-		return &providers.Error{
-			Class: providers.NotFound, Op: "list tags of", On: from.String(), Err: errors.New("the repository does not exist"),
-			Hint: "Take it out of names, or check the source and the rights of the credentials.",
+	var (
+		source, destination registry.TagList
+		coming              map[string]forecast
+		err                 error
+	)
+	if w.selected {
+		if source, coming, err = o.sourceTags(ctx, u, from); err != nil {
+			return err
 		}
+		if source.Missing && len(t.Repositories.Names) > 0 {
+			return &providers.Error{
+				Class: providers.NotFound, Op: "list tags of", On: from.String(), Err: errors.New("the repository does not exist"),
+				Hint: "Take it out of names, or check the source and the rights of the credentials.",
+			}
+		}
+		w.empty = len(source.Tags) == 0
 	}
-	w.listed, w.empty = true, len(source.Tags) == 0
-	destination, err := o.client.Tags(ctx, to)
-	if err != nil {
-		return err
+	if w.selected || t.Prune == "managed" {
+		if destination, err = o.client.Tags(ctx, to); err != nil {
+			return err
+		}
+		w.fresh = destination.Missing
 	}
-	w.fresh = destination.Missing
-
-	recorded := map[string]statefile.Record{}
-	for record := range o.in.State.Under(repoAddress(t.Address, w.rel) + ":") {
-		_, tag := splitTag(t.Address, record.Address)
-		recorded[tag] = record
-	}
+	recorded := o.recordedTags(t, w.rel)
 	picked := selector.pick(source.Tags)
 	for _, tag := range picked {
 		if o.filter.wants(tagAddress(t.Address, w.rel, tag)) {
@@ -288,12 +258,15 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	}
 	slices.SortFunc(w.departed, func(a, b tagWorld) int { return strings.Compare(a.tag, b.tag) })
 
+	look := lookup{
+		parent: repoAddress(t.Address, w.rel), from: from, to: to, copy: t.Copy,
+		source: &source, coming: coming, destination: &destination, records: recorded,
+	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(tagsAtOnce)
 	for i := range w.tags {
 		tag := &w.tags[i]
 		group.Go(func() error {
-			look := lookup{from: from, to: to, copy: t.Copy, source: &source, coming: coming, destination: &destination, record: recorded[tag.tag]}
 			return o.swallow(gctx, o.tag(gctx, look, tag), &tag.err)
 		})
 	}
@@ -311,7 +284,21 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return o.weighTags(ctx, lookup{from: from, to: to, copy: t.Copy, source: &source, destination: &destination}, w.fresh, w.tags)
+	return o.weighTags(ctx, look, w.fresh, w.tags)
+}
+
+// recordedTags are the records of one repository of a tree, by tag. There are
+// none where the tree went somewhere else before.
+func (o *observer) recordedTags(t *config.Tree, rel string) map[string]statefile.Record {
+	recorded := map[string]statefile.Record{}
+	if block, _ := o.in.State.Lookup(t.Address); block.Destination != t.Destination.String() {
+		return recorded
+	}
+	for record := range o.in.State.Under(repoAddress(t.Address, rel) + ":") {
+		_, tag := splitTag(t.Address, record.Address)
+		recorded[tag] = record
+	}
+	return recorded
 }
 
 // sourceTags lists a source repository as it will be when the blocks that feed
@@ -338,13 +325,14 @@ func (o *observer) sourceTags(ctx context.Context, u unit, from providers.Reposi
 	return list, coming, nil
 }
 
-// lookup is what is needed to look at one tag.
+// lookup is what is needed to look at the tags of one repository.
 type lookup struct {
+	parent              string // the address below which referrers are recorded
 	from, to            providers.Repository
 	copy                config.CopyOptions
-	source, destination *registry.TagList // nil: not listed
-	coming              map[string]forecast
-	record              statefile.Record
+	source, destination *registry.TagList           // nil: not listed
+	coming              map[string]forecast         // by destination tag
+	records             map[string]statefile.Record // by destination tag
 }
 
 func (o *observer) tag(ctx context.Context, l lookup, w *tagWorld) error {
@@ -394,7 +382,7 @@ func (o *observer) want(ctx context.Context, l lookup, w *tagWorld) (providers.D
 	if len(l.copy.Platforms) == 0 {
 		return w.source, nil
 	}
-	if r := l.record; r.Selection == platforms(l.copy) && sourceOf(r) == w.source {
+	if r := l.records[w.tag]; r.Selection == platforms(l.copy) && sourceOf(r) == w.source {
 		return r.Digest, nil
 	}
 	if w.feeder {
@@ -409,7 +397,7 @@ func (o *observer) want(ctx context.Context, l lookup, w *tagWorld) (providers.D
 	}
 	selected, err := registry.Select(index, l.copy.Platforms)
 	if err != nil {
-		return "", &providers.Error{Class: providers.Invalid, Op: "select platforms of", On: l.from.Tag(w.tag), Err: err}
+		return "", fmt.Errorf("%s: %w", l.from.Tag(w.tag), err)
 	}
 	return selected.Digest, nil
 }
@@ -430,7 +418,10 @@ func (o *observer) image(ctx context.Context, u unit) (*imageWorld, error) {
 	}
 	err := o.swallow(ctx, o.imageTag(ctx, u, w), &w.err)
 	if w.err == nil && w.want != "" {
-		o.foretell(m.Destination, m.DestinationTag, forecast{digest: w.want, from: m.Source})
+		record, recorded := o.in.State.Lookup(m.Address)
+		if !keeps(m.Copy, &w.tagWorld, recorded && record.Destination == m.Destination.Tag(m.DestinationTag)) {
+			o.foretell(m.Destination, m.DestinationTag, forecast{digest: w.want, from: m.Source, attached: w.attached, fresh: w.fresh})
+		}
 	}
 	return w, err
 }
@@ -438,12 +429,21 @@ func (o *observer) image(ctx context.Context, u unit) (*imageWorld, error) {
 func (o *observer) imageTag(ctx context.Context, u unit, w *imageWorld) error {
 	m := u.image
 	o.count(Observed{Tags: 1})
-	record, _ := o.in.State.Lookup(m.Address)
-	l := lookup{from: m.Source, to: m.Destination, copy: m.Copy, record: record}
+	l := lookup{parent: m.Address, from: m.Source, to: m.Destination, copy: m.Copy, records: map[string]statefile.Record{}}
+	if record, _ := o.in.State.Lookup(m.Address); record.Destination == m.Destination.Tag(m.DestinationTag) {
+		l.records[m.DestinationTag] = record
+	}
 	var err error
 	if w.source = m.SourceDigest; w.source == "" {
-		if w.source, w.feeder, err = o.imageSource(ctx, u); err != nil {
-			return err
+		f, fed := o.imageForecast(u)
+		if w.source, w.feeder = f.digest, fed; fed {
+			l.coming = map[string]forecast{m.DestinationTag: f}
+		} else {
+			descriptor, err := o.client.Head(ctx, m.Source, m.SourceTag)
+			if err != nil {
+				return err
+			}
+			w.source = descriptor.Digest
 		}
 	}
 	if w.dest, err = o.head(ctx, m.Destination, m.DestinationTag, nil); err != nil {
@@ -465,18 +465,12 @@ func (o *observer) imageTag(ctx context.Context, u unit, w *imageWorld) error {
 	return err
 }
 
-func (o *observer) imageSource(ctx context.Context, u unit) (d providers.Digest, feeder bool, err error) {
-	m := u.image
-	if len(u.feeders) > 0 {
-		o.mu.Lock()
-		f, ok := o.planned[m.Source.String()][m.SourceTag]
-		o.mu.Unlock()
-		if ok && !f.gone {
-			return f.digest, true, nil
-		}
-	}
-	descriptor, err := o.client.Head(ctx, m.Source, m.SourceTag)
-	return descriptor.Digest, false, err
+// imageForecast is what an earlier block is going to put where an image is read.
+func (o *observer) imageForecast(u unit) (f forecast, fed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f, fed = o.planned[u.image.Source.String()][u.image.SourceTag]
+	return f, fed && !f.gone
 }
 
 // foretell notes what a block will write, for the blocks that read it.
@@ -496,19 +490,35 @@ func (o *observer) foretellTree(u unit, w *treeWorld) {
 	if !u.read {
 		return
 	}
-	for _, repo := range w.repos {
+	for i := range w.repos {
+		repo := &w.repos[i]
 		from, to := u.tree.Source.Join(repo.rel), u.tree.Destination.Join(repo.rel)
-		for _, tag := range repo.tags {
-			if tag.err == nil && tag.want != "" && !(u.tree.Copy.Overwrite == "never" && tag.dest != "") {
-				o.foretell(to, tag.tag, forecast{digest: tag.want, from: from})
+		recorded := o.recordedTags(u.tree, repo.rel)
+		for j := range repo.tags {
+			tag := &repo.tags[j]
+			if _, ours := recorded[tag.tag]; tag.err == nil && tag.want != "" && !keeps(u.tree.Copy, tag, ours) {
+				o.foretell(to, tag.tag, forecast{digest: tag.want, from: from, attached: tag.attached, fresh: repo.fresh})
 			}
 		}
-		for _, tag := range repo.departed {
-			if u.tree.Prune == "managed" {
+		for j := range repo.departed {
+			tag := &repo.departed[j]
+			if tag.err == nil && u.tree.Prune == "managed" && prunable(w, repo, tag, recorded[tag.tag]) {
 				o.foretell(to, tag.tag, forecast{gone: true})
 			}
 		}
 	}
+}
+
+// keeps reports whether overwrite lets the destination keep what it has.
+func keeps(c config.CopyOptions, w *tagWorld, recorded bool) bool {
+	return w.dest != "" && w.dest != w.want && (c.Overwrite == "never" || c.Overwrite == "managed" && !recorded)
+}
+
+// prunable reports whether a departed tag may be deleted: it is recorded, the
+// destination has exactly what is recorded, and the source was listed to its
+// end and was not empty.
+func prunable(tree *treeWorld, repo *repoWorld, w *tagWorld, record statefile.Record) bool {
+	return w.dest != "" && w.dest == record.Digest && tree.complete && !tree.empty && !repo.empty
 }
 
 // forecastRepositories are the repositories below prefix that earlier blocks
@@ -520,19 +530,20 @@ func (o *observer) forecastRepositories(prefix providers.Repository) []providers
 	for name, tags := range o.planned {
 		host, path, _ := strings.Cut(name, "/")
 		repo := providers.Repository{Host: host, Path: path}
-		if repo.Under(prefix) && slices.ContainsFunc(values(tags), func(f forecast) bool { return !f.gone }) {
+		if repo.Under(prefix) && writes(tags) {
 			out = append(out, repo)
 		}
 	}
 	return out
 }
 
-func values(m map[string]forecast) []forecast {
-	out := make([]forecast, 0, len(m))
-	for _, f := range m {
-		out = append(out, f)
+func writes(tags map[string]forecast) bool {
+	for _, f := range tags {
+		if !f.gone {
+			return true
+		}
 	}
-	return out
+	return false
 }
 
 func (o *observer) count(more Observed) {

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -80,16 +81,7 @@ func (b *builder) registries() {
 		}
 	}
 	slices.SortStableFunc(b.plan.Registries, func(x, y Registry) int {
-		if x.Config.Host != y.Config.Host {
-			if x.Config.Host < y.Config.Host {
-				return -1
-			}
-			return 1
-		}
-		if x.Config.Path < y.Config.Path {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(x.Config.Host, y.Config.Host), cmp.Compare(x.Config.Path, y.Config.Path))
 	})
 }
 
@@ -109,6 +101,9 @@ func (p *Plan) Change(i int) statefile.Change {
 	case statefile.KindImage:
 		r.Destination, r.OnRemove, r.Protect = block.Destination, block.OnRemove, block.Protect
 	case statefile.KindReferrers:
+		if a.Want == "" { // only images of an index had any: nothing to compare with later
+			return statefile.Remove(a.Address)
+		}
 		r.Digest = a.Want
 		return statefile.Put(r)
 	}

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -33,29 +34,44 @@ func (o *observer) weighTags(ctx context.Context, l lookup, fresh bool, tags []t
 }
 
 func (o *observer) weigh(ctx context.Context, l lookup, fresh bool, tag *tagWorld) error {
-	subjects := []providers.Digest{}
-	if tag.want == tag.source {
-		subjects = append(subjects, tag.source)
-	}
-	if tag.want != tag.dest && !tag.nearby {
+	var children []providers.Digest
+	switch {
+	case tag.want != tag.dest && !tag.nearby:
 		content, err := o.content(ctx, l, tag)
 		if err != nil {
 			return err
 		}
-		// Children's referrers are copied with the image; afterwards only the
-		// root's are followed, since asking for every child of every tag would
-		// multiply the requests of a plan that has nothing to do.
-		subjects = append(subjects, content.children...)
+		children = content.children
 		if !fresh {
-			if err := o.look(ctx, l.to, content.blobs); err != nil {
-				return err
-			}
+			o.need(l.to, content.blobs)
+		}
+	case l.copy.Referrers && !o.looked(l, tag):
+		index, err := o.client.Manifest(ctx, l.to, string(tag.want)) // it is there already
+		if err != nil {
+			return err
+		}
+		for _, child := range index.Manifests {
+			children = append(children, child.Digest)
 		}
 	}
-	if !l.copy.Referrers || tag.feeder {
+	if !l.copy.Referrers {
 		return nil
 	}
-	return o.referrers(ctx, l, fresh, subjects, tag)
+	return o.attachments(ctx, l, !fresh && (tag.dest != "" || tag.nearby), children, tag)
+}
+
+// looked reports whether the referrers of an index's images were seen to
+// before. They go with the index once; afterwards only those of the tag's own
+// digest are followed, since asking for every child of every tag would multiply
+// the requests of a plan that has nothing to do. It is not so for content that
+// the state does not have, or has with its referrers still owed: an earlier run
+// may have been cut off between the image and its signatures.
+func (o *observer) looked(l lookup, tag *tagWorld) bool {
+	if l.records[tag.tag].Digest != tag.want {
+		return false
+	}
+	owed, found := o.in.State.Lookup(subjectAddress(l.parent, tag.want))
+	return !found || owed.Digest != ""
 }
 
 // content reads what tag consists of; it is kept by the digest at the
@@ -91,77 +107,116 @@ func (o *observer) content(ctx context.Context, l lookup, tag *tagWorld) (*conte
 	defer o.mu.Unlock()
 	for _, blob := range read.Blobs {
 		c.blobs = append(c.blobs, blob.Digest)
-		o.world.blobs[blob.Digest] = blob.Size
+		// Manifests that disagree on a size must not make the plan depend on
+		// which was read last.
+		o.world.blobs[blob.Digest] = max(o.world.blobs[blob.Digest], blob.Size)
 	}
 	o.world.contents[tag.want] = c
 	o.seen.Manifests += c.manifests
 	return c, nil
 }
 
-// look asks which of the blobs are in the repository already. A blob that was
-// seen anywhere at that registry is not asked for again: it is mounted.
-func (o *observer) look(ctx context.Context, to providers.Repository, blobs []providers.Digest) error {
-	for _, digest := range blobs {
-		at := blobAt{to.Host, digest}
-		o.mu.Lock()
-		q, asked := o.asked[at]
-		if !asked {
-			q = &question{done: make(chan struct{})}
-			o.asked[at] = q
-		}
-		o.mu.Unlock()
-		if asked {
-			select {
-			case <-q.done:
-				continue
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		err := o.ask(ctx, to, at)
-		close(q.done)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o *observer) ask(ctx context.Context, to providers.Repository, at blobAt) error {
-	has, err := o.client.HasBlob(ctx, to, at.digest)
-	if err != nil {
-		return err
-	}
+// need notes that blobs are wanted in a repository that may have them.
+func (o *observer) need(to providers.Repository, blobs []providers.Digest) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.world.present[at] = has
+	for _, digest := range blobs {
+		at := blobAt{to.Host, digest}
+		if first, known := o.needed[at]; !known || to.Path < first.Path {
+			o.needed[at] = to
+		}
+	}
+}
+
+// look asks which of the needed blobs are there already, each in one repository
+// only: from there it is mounted. Which one is settled by name and not by who
+// asks first, so that a plan does not depend on timing. It is an estimate: where
+// a look fails, the bytes count as to be moved, and apply meets the trouble.
+func (o *observer) look(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(repositoriesAtOnce)
+	for at, repo := range o.needed {
+		group.Go(func() error {
+			has, err := o.client.HasBlob(ctx, repo, at.digest)
+			if err != nil {
+				return ctx.Err()
+			}
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.world.present[at] = has
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// attachments finds what is attached to an image and its children at the
+// source, and whether the destination, where the image is there, has it too. An
+// index that was rewritten has no referrers of its own: they speak of other
+// bytes.
+func (o *observer) attachments(ctx context.Context, l lookup, there bool, children []providers.Digest, tag *tagWorld) error {
+	coming := &attached{}
+	if f := l.coming[tag.tag]; f.attached != nil {
+		coming = f.attached
+	}
+	var (
+		found           attached
+		rootPresent     = true
+		childrenPresent = true
+		err             error
+	)
+	if tag.want == tag.source {
+		if found.root, rootPresent, err = o.attachedTo(ctx, l, there, tag, []providers.Digest{tag.source}, coming.root); err != nil {
+			return err
+		}
+	}
+	if len(children) > 0 {
+		if found.children, childrenPresent, err = o.attachedTo(ctx, l, there, tag, children, coming.children); err != nil {
+			return err
+		}
+	}
+	if len(found.root)+len(found.children) > 0 {
+		found.present = rootPresent && childrenPresent
+		tag.attached = &found
+	}
 	return nil
 }
 
-// referrers finds what refers to the subjects at the source, and whether the
-// destination has it. A destination is only asked when there is something to
-// compare.
-func (o *observer) referrers(ctx context.Context, l lookup, fresh bool, subjects []providers.Digest, tag *tagWorld) error {
+// attachedTo lists the referrers of the subjects, those that an earlier block is
+// going to bring included. A destination is only asked when there is something
+// to compare.
+func (o *observer) attachedTo(ctx context.Context, l lookup, there bool, tag *tagWorld, subjects []providers.Digest, coming []Referrer) (list []Referrer, present bool, err error) {
+	list = slices.Clone(coming)
+	have := map[Referrer]bool{}
 	for _, subject := range subjects {
-		source, err := o.referrersOf(ctx, l.from, subject, l.source)
-		if err != nil {
-			return err
+		var found []Referrer
+		if !l.coming[tag.tag].fresh {
+			if found, err = o.referrersOf(ctx, l.from, subject, l.source); err != nil {
+				return nil, false, err
+			}
 		}
-		if len(source) == 0 {
+		list = append(list, found...)
+		if !there || len(found)+len(coming) == 0 {
 			continue
 		}
-		w := subjectWorld{digest: subject, referrers: source}
-		if !fresh && (tag.dest != "" || tag.nearby) {
-			destination, err := o.referrersOf(ctx, l.to, subject, l.destination)
-			if err != nil {
-				return err
-			}
-			w.present = containsAll(destination, source)
+		destination, err := o.referrersOf(ctx, l.to, subject, l.destination)
+		if err != nil {
+			return nil, false, err
 		}
-		tag.subject = append(tag.subject, w)
+		for _, r := range destination {
+			have[r] = true
+		}
 	}
-	slices.SortFunc(tag.subject, func(a, b subjectWorld) int { return compareDigests(a.digest, b.digest) })
-	return nil
+	list = sortReferrers(list)
+	return list, !slices.ContainsFunc(list, func(r Referrer) bool { return !have[r] }), nil
+}
+
+// sortReferrers sorts by subject, as the copy wants them, and drops repetitions.
+func sortReferrers(list []Referrer) []Referrer {
+	slices.SortFunc(list, func(a, b Referrer) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Tag, b.Tag))
+	})
+	return slices.Compact(list)
 }
 
 // referrersOf lists the referrers of one subject.
@@ -177,25 +232,6 @@ func (o *observer) referrersOf(ctx context.Context, repo providers.Repository, s
 	return out, nil
 }
 
-func containsAll(have, want []Referrer) bool {
-	for _, r := range want {
-		if !slices.Contains(have, r) {
-			return false
-		}
-	}
-	return true
-}
-
-func compareDigests(a, b providers.Digest) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // gone looks at what only the state knows: the blocks that the configuration
 // no longer has, or everything when all is to be destroyed. The destination is
 // asked only where a delete is considered.
@@ -206,9 +242,14 @@ func (o *observer) gone(ctx context.Context) error {
 	}
 	var gone []goneWorld
 	at := map[string]int{} // block to index: records of a-b sort between those of a
+	left := map[string]int{}
 	for record := range o.in.State.All() {
 		block := BlockOf(record.Address)
-		if configured[block] || !o.filter.wants(record.Address) {
+		if configured[block] {
+			continue
+		}
+		if !o.filter.wants(record.Address) {
+			left[block]++
 			continue
 		}
 		i, known := at[block]
@@ -223,6 +264,9 @@ func (o *observer) gone(ctx context.Context) error {
 			gone[i].members = append(gone[i].members, m)
 		}
 	}
+	for i := range gone {
+		gone[i].left = left[gone[i].address]
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(repositoriesAtOnce)
 	for i := range gone {
@@ -231,7 +275,7 @@ func (o *observer) gone(ctx context.Context) error {
 		}
 		for j := range gone[i].members {
 			m := &gone[i].members[j]
-			if m.tag == "" {
+			if m.tag == "" || m.to.Host == "" {
 				continue
 			}
 			group.Go(func() error {

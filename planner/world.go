@@ -40,29 +40,30 @@ type treeWorld struct {
 type repoWorld struct {
 	rel      string
 	err      error // the repository could not be observed
-	listed   bool  // the source's tags were listed to the end
-	empty    bool  // it has no tag at all
+	selected bool  // the configuration selects it; else only the state knows it
+	empty    bool  // the source was listed and has no tag at all
 	fresh    bool  // the destination repository does not exist
 	tags     []tagWorld
 	departed []tagWorld // recorded, no longer selected; only tag and dest are set
 }
 
 type tagWorld struct {
-	tag     string
-	source  providers.Digest // at the source
-	want    providers.Digest // what the destination should have
-	dest    providers.Digest // what it has; empty: absent
-	err     error
-	nearby  bool // want is in the destination repository under another tag
-	feeder  bool // source was taken from what an earlier block will write
-	subject []subjectWorld
+	tag      string
+	source   providers.Digest // at the source
+	want     providers.Digest // what the destination should have
+	dest     providers.Digest // what it has; empty: absent
+	err      error
+	nearby   bool      // want is in the destination repository under another tag
+	feeder   bool      // source was taken from what an earlier block will write
+	attached *attached // nil: nothing is attached to it, or nobody asked
 }
 
-// subjectWorld is a subject whose referrers have to be looked after.
-type subjectWorld struct {
-	digest    providers.Digest
-	referrers []Referrer // at the source, sorted by digest
-	present   bool       // the destination has them all
+// attached are the signatures, SBOMs and other referrers of one image at the
+// source.
+type attached struct {
+	root     []Referrer // of the image itself, sorted
+	children []Referrer // of the images of an index, sorted; only while the index is new here
+	present  bool       // the destination has them all
 }
 
 type imageWorld struct {
@@ -75,7 +76,8 @@ type goneWorld struct {
 	address string
 	record  statefile.Record // of the block
 	found   bool             // the block has a record
-	members []goneMember     // everything recorded below it, sorted by address
+	members []goneMember     // what is recorded below it and takes part, sorted by address
+	left    int              // records below it that take no part
 }
 
 type goneMember struct {

@@ -17,7 +17,7 @@ import (
 // writes them anew.
 func TestGenerated(t *testing.T) {
 	for name, want := range map[string]string{
-		"configuration.md": config.Reference(),
+		"configuration.md": configurationPage(),
 		"commands.md":      commandsPage(),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -36,6 +36,20 @@ func TestGenerated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// configurationPage is docs/configuration.md: the tables that configurations are
+// checked against.
+func configurationPage() string {
+	return `# Configuration
+
+All *.hcl and *.hcl.json files of one directory form one configuration; files whose name begins with a dot are ignored. Made
+from the tables that configurations are checked against. [examples](../examples) has configurations to copy.
+
+Repository globs: ` + "`*` stays within a path segment, `**` crosses segments. Tag globs: `*`" + ` is any run of characters. Filters combine
+with "and".
+
+` + config.Reference()
 }
 
 // commandsPage is docs/commands.md: the help of every command.

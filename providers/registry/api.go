@@ -48,6 +48,9 @@ type Request struct {
 	// Authorize sets the headers that say who we are, before each try; nil for
 	// none. Not with Scopes.
 	Authorize func(ctx context.Context, req *http.Request) error
+	// Aside: the answer is no page of the listing, so that what comes after it may
+	// still find that there is no listing to be had.
+	Aside bool
 	// Class gives the class of a refusal where the status does not tell it.
 	Class func(status int, codes []string) (class providers.Class, known bool)
 }
@@ -118,7 +121,7 @@ func (a *API) Ask(ctx context.Context, q Request, into any) (http.Header, error)
 	var header http.Header
 	read := func(resp *http.Response) error {
 		header = resp.Header
-		return a.read(resp, c, into)
+		return a.read(resp, c, into, q.Aside)
 	}
 	var err error
 	if q.Authorize == nil && q.Scopes != nil {
@@ -203,7 +206,7 @@ func hide(header http.Header) func(string) string {
 	}
 }
 
-func (a *API) read(resp *http.Response, c *call, into any) error {
+func (a *API) read(resp *http.Response, c *call, into any, aside bool) error {
 	body, err := readBody(resp, a.remote.profile.pageCap)
 	if err != nil || into == nil {
 		return err
@@ -214,6 +217,9 @@ func (a *API) read(resp *http.Response, c *call, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if err := d.Decode(into); err != nil {
 		return invalid("the answer is not as documented")
+	}
+	if aside {
+		return nil
 	}
 	return a.turn(c)
 }
@@ -263,6 +269,11 @@ func (a *API) Next(base *url.URL, header http.Header) (*url.URL, error) {
 // Fail is an error about q, in the words of every other.
 func (q Request) Fail(class providers.Class, hint, format string, args ...any) error {
 	return &providers.Error{Class: class, Op: q.Op, On: q.On, Hint: hint, Err: fmt.Errorf(format, args...)}
+}
+
+// Hint leaves words about the way out in err.
+func Hint(err error, hint string) error {
+	return amend(err, func(e *providers.Error) { e.Hint = hint })
 }
 
 // Status is the HTTP status of the refusal in err; 0 when it is something else.

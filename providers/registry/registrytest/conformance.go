@@ -38,6 +38,9 @@ type Traits struct {
 	// takes; nil where it takes any.
 	Place func(repository string) string
 
+	// PlainNames: no two separators in a row, as in "a__b" or "a--b".
+	PlainNames bool
+
 	NoStream    bool // a body of unknown length is refused with 411
 	NoChunks    bool // a PATCH with a Content-Range is refused
 	MinChunk    int  // bytes a chunk must have, the last apart
@@ -715,6 +718,10 @@ func tellNames(s *story) {
 		"conformance/blobs", "conformance/manifests/tags", "conformance/tags/list", "conformance/blobs/uploads", "conformance/referrers/x",
 		"conformance/a__b/c--d.e_f", "conformance/" + strings.Repeat("n", 120),
 	} {
+		if s.traits.PlainNames && (strings.Contains(repository, "__") || strings.Contains(repository, "--")) {
+			s.ask(http.MethodPost, s.place(repository)+"/blobs/uploads/", nil, nil, http.StatusBadRequest, "NAME_INVALID")
+			continue
+		}
 		repository = s.at(repository)
 		a := Image(1201)
 		s.blobs(repository, a)

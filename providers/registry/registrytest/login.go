@@ -17,7 +17,6 @@ func (s *site) settle(t testing.TB, with *settings) {
 	with.Within = s.within
 	with.NoReferrers = with.NoReferrers || s.NoReferrers
 	with.SparseIndexes = with.SparseIndexes || s.Manifest.Sparse
-	with.UploadIdle = cmp.Or(with.UploadIdle, s.Upload.Idle)
 	s.locked = with.login || with.basic || with.tokenLife > 0
 	if !s.locked {
 		return

@@ -41,7 +41,7 @@ type Personality struct {
 }
 
 // Personalities are all that there are, for tests over every kind.
-var Personalities = []Personality{Generic}
+var Personalities = []Personality{Generic, ECR, ECRPublic}
 
 // Refusal is an answer that says no. The zero value refuses nothing.
 type Refusal struct {
@@ -89,8 +89,9 @@ type UploadRules struct {
 	NoStatus    bool    // a GET of the session is 404: nothing can be resumed
 	NoCancel    bool    // a DELETE of the session is 405
 
-	// Idle is how long a session lives without a request; 0 for an hour.
-	Idle time.Duration
+	// Life is how long a session lives, used or not; 0 for an hour after its
+	// last request.
+	Life time.Duration
 
 	// State: the Location carries the upload's state in its query, and only the
 	// newest one is taken.
@@ -107,6 +108,7 @@ type MountRules struct {
 	Committed bool    // only blobs that a manifest of the source refers to
 	Within    int     // only between repositories with so many equal leading segments
 	Unknown   Refusal // answer to an unknown source repository; zero opens a session
+	NoPlace   Refusal // answer to a source whose place (project) is unknown; zero opens a session
 	Off       bool    // Never, until [Server.AllowMounts]
 }
 
@@ -127,11 +129,11 @@ type ManifestRules struct {
 
 // DeleteRules say what a DELETE does.
 type DeleteRules struct {
-	Tag      Refusal // answer to a DELETE by tag; zero allows it
-	Digest   Refusal // answer to a DELETE by digest; zero allows it
-	Blob     Refusal // answer to a DELETE of a blob; zero allows it
-	Everyone bool    // a DELETE by tag takes the manifest and all its tags away
-	Tagged   Refusal // answer to a DELETE by digest while tags point there; zero allows it
+	Tag     Refusal // answer to a DELETE by tag; zero allows it
+	Digest  Refusal // answer to a DELETE by digest; zero allows it
+	Blob    Refusal // answer to a DELETE of a blob; zero allows it
+	LastTag bool    // a manifest goes with its last tag
+	Tagged  Refusal // answer to a DELETE by digest while tags point there; zero allows it
 }
 
 // ListingRules shape the catalog and the tag lists of the distribution API.
@@ -144,7 +146,8 @@ type ListingRules struct {
 	Max      int     // most entries
 	OverMax  Refusal // answer to more than Max; zero cuts it to Max
 	Unsorted bool    // entries come in an order that has nothing to do with their names
-	Everyone bool    // all tags in one answer, n and last are ignored
+	Whole    bool    // all tags in one answer, n and last are ignored
+	Cut      int     // most tags of a Whole answer, the rest is missing without a word; 0 for all
 	Token    bool    // the next page is named by an opaque token, "last" is not understood
 	Param    string
 	Absolute bool // the Link header carries a whole address

@@ -247,9 +247,6 @@ func (s *site) deleteManifest(w http.ResponseWriter, r *http.Request, name, refe
 	s.mu.Lock()
 	var points []string
 	if known := s.repositories[name]; known != nil {
-		if byTag && s.Delete.Everyone && known.tags[reference] != nil {
-			reference = string(known.tags[reference].digest)
-		}
 		points = known.named(providers.Digest(reference))
 	}
 	s.mu.Unlock()
@@ -257,8 +254,12 @@ func (s *site) deleteManifest(w http.ResponseWriter, r *http.Request, name, refe
 		s.Delete.Tagged.answer(w)
 		return
 	}
-	r = r.Clone(r.Context())
-	r.URL.Path = "/v2/" + name + "/manifests/" + reference
+	if byTag && s.Delete.LastTag {
+		if s.takeAway(name, reference) == http.StatusAccepted {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+	}
 	s.open.ServeHTTP(w, r)
 }
 

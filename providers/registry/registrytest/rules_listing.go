@@ -50,7 +50,7 @@ func (s *site) list(entries []string) any {
 
 // ruleTags serves the tag list.
 func (s *site) ruleTags(w http.ResponseWriter, r *http.Request, name string) {
-	if s.Listing.Page == 0 && !s.Listing.Everyone {
+	if s.Listing.Page == 0 && !s.Listing.Whole {
 		s.open.ServeHTTP(w, r)
 		return
 	}
@@ -79,7 +79,7 @@ func (s *site) ruleTags(w http.ResponseWriter, r *http.Request, name string) {
 	for key, value := range google {
 		body[key] = value
 	}
-	if !s.Listing.Everyone {
+	if !s.Listing.Whole {
 		whole := s.Listing.Page
 		if s.Listing.Full {
 			whole = max(1, len(tags))
@@ -88,6 +88,9 @@ func (s *site) ruleTags(w http.ResponseWriter, r *http.Request, name string) {
 		if tags, ok = s.page(w, r, tags, whole); !ok {
 			return
 		}
+	}
+	if cut := s.Listing.Cut; s.Listing.Whole && cut > 0 && len(tags) > cut {
+		tags = tags[:cut]
 	}
 	body["tags"] = s.list(tags)
 	writeJSON(w, http.StatusOK, body)

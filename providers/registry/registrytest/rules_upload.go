@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"freightliner/providers"
 )
@@ -21,8 +22,9 @@ type upload struct {
 	patches int   // accepted
 	parts   int   // with a range
 	first   int64 // bytes of the first accepted PATCH
-	small   bool  // the last chunk was below the smallest
-	broken  bool  // a chunk followed a small one
+	started time.Time
+	small   bool // the last chunk was below the smallest
+	broken  bool // a chunk followed a small one
 }
 
 // ruleUpload lets through what the personality's shapes allow.
@@ -77,7 +79,7 @@ func (s *site) startUpload(w http.ResponseWriter, r *http.Request, name string) 
 	case http.StatusAccepted:
 		id := answer.Header().Get("Docker-Upload-UUID")
 		s.mu.Lock()
-		s.sessions[id] = &upload{}
+		s.sessions[id] = &upload{started: s.now()}
 		s.mu.Unlock()
 		s.readdress(r, answer, id)
 	case http.StatusCreated:
@@ -92,6 +94,9 @@ func (s *site) mayMount(name, from, mount string) (Refusal, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	source := s.repositories[from]
+	if s.Mount.NoPlace.set() && s.placeOf(from) == nil {
+		return s.Mount.NoPlace, false
+	}
 	if source == nil && s.Mount.Unknown.set() {
 		return s.Mount.Unknown, false
 	}
@@ -227,6 +232,10 @@ var uploadUnknown = Refusal{Status: http.StatusNotFound, Code: "BLOB_UPLOAD_UNKN
 func (s *site) resume(w http.ResponseWriter, r *http.Request, id string) (*upload, bool) {
 	s.mu.Lock()
 	u := s.sessions[id]
+	if life := s.Upload.Life; u != nil && life > 0 && s.now().Sub(u.started) >= life {
+		delete(s.sessions, id)
+		u = nil
+	}
 	var state string
 	if u != nil {
 		state = strconv.FormatInt(u.size, 10)
