@@ -41,7 +41,7 @@ type Personality struct {
 }
 
 // Personalities are all that there are, for tests over every kind.
-var Personalities = []Personality{Generic, ECR, ECRPublic}
+var Personalities = []Personality{Generic, ECR, ECRPublic, GAR, ACR, GHCR}
 
 // Refusal is an answer that says no. The zero value refuses nothing.
 type Refusal struct {
