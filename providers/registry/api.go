@@ -27,8 +27,9 @@ type API struct {
 	remote *remote
 	held   bool // the caller holds a slot of the gate
 
-	mu    sync.Mutex
-	pages map[string]bool
+	mu      sync.Mutex
+	pages   map[string]bool
+	earlier bool // pages were read before a restart
 }
 
 // Request is one question to an interface of JSON.
@@ -242,11 +243,20 @@ func (a *API) turn(c *call) error {
 	return nil
 }
 
+// Restart forgets which pages were read, for a list that is read twice to see
+// that it stood still.
+func (a *API) Restart() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pages = map[string]bool{}
+	a.earlier = true
+}
+
 // begun reports whether a page was read.
 func (a *API) begun() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.pages) > 0
+	return a.earlier || len(a.pages) > 0
 }
 
 // Next is the address of the next page that an answer to base names in its Link

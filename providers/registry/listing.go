@@ -269,8 +269,9 @@ func (c *Client) Tags(ctx context.Context, repo providers.Repository) (TagList, 
 	if err != nil {
 		return TagList{}, err
 	}
-	if list, done, err := r.bulkTags(ctx, repo); done {
-		return list, err
+	bulk, done, err := r.bulkTags(ctx, repo)
+	if done && !bulk.Unsure {
+		return bulk, err
 	}
 	l := &listing{remote: r, end: &r.tagEnds,
 		call: call{op: "list tags of", on: repo.String(), method: http.MethodGet, endpoint: "tags", url: r.url(repo.Path+"/tags/list", nil),
@@ -312,7 +313,24 @@ func (c *Client) Tags(ctx context.Context, repo providers.Repository) (TagList, 
 	if len(digests) > 0 {
 		list.Digests = digests
 	}
+	if bulk.Unsure {
+		list.Digests, list.Pushed, list.Sizes = among(list.Tags, bulk.Digests), among(list.Tags, bulk.Pushed), among(list.Tags, bulk.Sizes)
+	}
 	return list, nil
+}
+
+// among keeps what is known about tags; nil for nothing.
+func among[V any](tags []string, known map[string]V) map[string]V {
+	kept := map[string]V{}
+	for _, tag := range tags {
+		if v, ok := known[tag]; ok {
+			kept[tag] = v
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return kept
 }
 
 // tagPage is an answer to tags/list. Google's registries add what each manifest

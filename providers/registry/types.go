@@ -64,6 +64,11 @@ type TagList struct {
 	// Missing: the repository does not exist (NAME_UNKNOWN), as opposed to having no tags.
 	Missing bool
 
+	// Unsure is set by a kind whose pages may have lost a name while the list
+	// changed: the names are then the registry's own, and this list only adds what
+	// it knows about them. Never set in what [Client.Tags] gives.
+	Unsure bool
+
 	doubtful []string // tags listed with two digests, while the list is made
 }
 

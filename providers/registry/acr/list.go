@@ -1,0 +1,50 @@
+package acr
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"time"
+
+	"freightliner/providers"
+	"freightliner/providers/registry"
+)
+
+// tags pages through /acr/v1/<name>/_tags, which needs the right metadata_read
+// (learn.microsoft.com/rest/api/containerregistry/tag/get-list).
+func tags(ctx context.Context, api *registry.API, path string) (list registry.TagList, err error) {
+	q := registry.Request{
+		Op: "list tags of", On: providers.Repository{Host: api.Host(), Path: path}.String(), Endpoint: "tags",
+		URL:    api.URL("/acr/v1/"+path+"/_tags", url.Values{"n": {"100"}}),
+		Scopes: []string{"repository:" + path + ":metadata_read"},
+	}
+	for first := true; ; first = false {
+		var page struct {
+			Tags []struct {
+				Name    string    `json:"name"`
+				Digest  string    `json:"digest"`
+				Created time.Time `json:"createdTime"`
+				Updated time.Time `json:"lastUpdateTime"`
+			} `json:"tags"`
+		}
+		header, err := api.Ask(ctx, q, &page)
+		if first && slices.Contains(registry.Codes(err), "NAME_UNKNOWN") {
+			return registry.TagList{Missing: true}, nil
+		}
+		if err != nil {
+			return registry.TagList{}, err
+		}
+		for _, t := range page.Tags {
+			pushed := t.Updated
+			if pushed.IsZero() {
+				pushed = t.Created
+			}
+			list.Add(t.Name, registry.TagEntry{Digest: t.Digest, Pushed: pushed})
+		}
+		next, err := api.Next(q.URL, header)
+		if err != nil || next == nil {
+			return list, err
+		}
+		q.URL = next
+	}
+}

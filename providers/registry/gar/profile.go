@@ -1,0 +1,45 @@
+package gar
+
+import (
+	"regexp"
+
+	"freightliner/providers/registry"
+)
+
+// Kind is Artifact Registry. token may be nil, which leaves it with what docker
+// login has left.
+func Kind(token Token) registry.Kind {
+	k := registry.Kind{
+		Name: "gar",
+		Profile: registry.Profile{
+			Page:     longest,
+			LinkEnds: true, // one answer with everything
+			PageCap:  64 << 20,
+			Catalog:  registry.CatalogNone, // may be empty with valid credentials
+			// cloud.google.com/artifact-registry/docs/docker/pushing-and-pulling: no chunks.
+			Uploads: []registry.Upload{registry.UploadPut},
+			Resume:  registry.ResumeNever,
+			Create:  registry.CreateTop,
+			// One repository each two seconds (cloud.google.com/artifact-registry/quotas).
+			CreatesPerSecond: 0.5,
+			Referrers:        registry.ReferrersAPI,
+			Delete:           registry.DeleteTag,
+			// The same page: 60,000 requests and 18,000 writes a minute.
+			Rates: registry.Rates{Listings: 1000, Looks: 1000, Reads: 1000, Pulls: 1000, Opens: 300, Pushes: 300, Writes: 300, Deletes: 300},
+		},
+		Serves:       serves,
+		Repositories: repositories,
+		Tags:         tags,
+		Create:       create,
+	}
+	if token != nil {
+		k.Credential = token.credential
+	}
+	return k
+}
+
+// cloud.google.com/artifact-registry/docs/repositories/repo-locations and
+// cloud.google.com/container-registry/docs/overview.
+var hosts = regexp.MustCompile(`^(?:[a-z0-9]+(?:-[a-z0-9]+)*-docker\.pkg\.dev|(?:(?:us|eu|asia|marketplace|k8s|mirror|l|launcher)\.)?gcr\.io)(?::443)?$`)
+
+func serves(host string) bool { return hosts.MatchString(host) }

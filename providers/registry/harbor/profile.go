@@ -1,0 +1,23 @@
+package harbor
+
+import "freightliner/providers/registry"
+
+// Kind is Harbor. No host tells that it is one, so the registry block has to.
+func Kind() registry.Kind {
+	return registry.Kind{
+		Name: "harbor",
+		Profile: registry.Profile{
+			Page:    100, // goharbor/harbor #17787
+			PageCap: 32 << 20,
+			Uploads: []registry.Upload{registry.UploadPut, registry.UploadChunks},
+			Create:  registry.CreateTop,
+			// Harbor has no published ceiling; each project is a few rows.
+			CreatesPerSecond: 5,
+			Referrers:        registry.ReferrersAPI, // since 2.9
+			Delete:           registry.DeleteManifest,
+		},
+		Repositories: repositories,
+		Tags:         tags,
+		Create:       create,
+	}
+}

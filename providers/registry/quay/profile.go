@@ -1,0 +1,20 @@
+package quay
+
+import "freightliner/providers/registry"
+
+// Kind is Quay.
+func Kind() registry.Kind {
+	return registry.Kind{
+		Name: "quay",
+		Profile: registry.Profile{
+			Page:      100, // more was refused once
+			Uploads:   []registry.Upload{registry.UploadPut, registry.UploadChunks},
+			Resume:    registry.ResumeAsk,
+			Referrers: registry.ReferrersProbe,
+			Delete:    registry.DeleteTag,
+		},
+		Serves:       func(host string) bool { return host == "quay.io" || host == "quay.io:443" },
+		Repositories: repositories,
+		Tags:         tags,
+	}
+}
