@@ -64,7 +64,14 @@ func (b *builder) act(a Action) int {
 	return len(b.plan.Actions) - 1
 }
 
-func (b *builder) problem(p Problem) { b.plan.Problems = append(b.plan.Problems, p) }
+// problem appends a problem. What a registry or a file name contributes may be no
+// UTF-8, which a plan file can not hold.
+func (b *builder) problem(p Problem) {
+	for _, text := range []*string{&p.Summary, &p.Hint, &p.Range.File} {
+		*text = strings.ToValidUTF8(*text, "\uFFFD")
+	}
+	b.plan.Problems = append(b.plan.Problems, p)
+}
 
 func (b *builder) failed(address string, err error, rng config.Range) {
 	b.problem(Problem{Address: address, Class: providers.ClassOf(err), Summary: err.Error(), Hint: providers.HintOf(err), Range: rng})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -41,6 +42,7 @@ const (
 	planVersion = 1
 	maxLine     = 64 << 20 // bytes of one line: an action with a million needs fits
 	maxWindow   = 64 << 20 // bytes of memory that a plan file may make the decoder take
+	maxContent  = 4 << 30  // bytes of a whole plan: ten million actions
 )
 
 type planHeader struct {
@@ -205,15 +207,17 @@ func Encode(w io.Writer, p *Plan) error {
 }
 
 // Decode reads a plan that Encode wrote. The bytes come from a CI artifact and
-// are not trusted: their digest, every index and every digest in them is
-// checked. Errors wrap [ErrDamaged] or [ErrVersion].
+// are not trusted: their digest, every index, word and digest in them is
+// checked, and every line has to be as Encode would write it, so that two
+// readers can not understand one file differently. Errors wrap [ErrDamaged] or
+// [ErrVersion].
 func Decode(r io.Reader) (*Plan, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	defer z.Close()
-	d := &decoder{lines: bufio.NewScanner(z), hash: sha256.New(), plan: &Plan{Saved: true}}
+	d := &decoder{lines: bufio.NewScanner(io.LimitReader(z, maxContent)), hash: sha256.New(), plan: &Plan{Saved: true}}
 	d.lines.Buffer(make([]byte, 1<<16), maxLine)
 	if err := d.header(); err != nil {
 		return nil, err
@@ -262,6 +266,9 @@ func (d *decoder) header() error {
 	if err := checkDigest(h.State); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
+	if err := canonical(line, h); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	d.plan.State, d.plan.Destroy = h.State, h.Destroy
 	d.add(line)
 	return nil
@@ -279,9 +286,10 @@ func (d *decoder) line() (done bool, err error) {
 		return false, err
 	}
 	var l planLine
-	strict := json.NewDecoder(bytes.NewReader(raw))
-	strict.DisallowUnknownFields()
-	if err := strict.Decode(&l); err != nil {
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return false, err
+	}
+	if err := canonical(raw, l); err != nil {
 		return false, err
 	}
 	switch {
@@ -294,12 +302,49 @@ func (d *decoder) line() (done bool, err error) {
 	case l.Action != nil:
 		err = d.action(l.Action.action())
 	case l.Problem != nil:
+		if l.Problem.Class > providers.Canceled {
+			return false, fmt.Errorf("class %d of a problem is unknown", l.Problem.Class)
+		}
 		d.plan.Problems = append(d.plan.Problems, *l.Problem)
 	default:
 		err = errors.New("the line says nothing")
 	}
 	d.add(raw)
 	return false, err
+}
+
+// canonical refuses a line that Encode would write in another way: with members
+// that are unknown, repeated, or named in another case.
+func canonical(raw []byte, v any) error {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	if !bytes.Equal(bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), raw) {
+		return errors.New("it is not written as freightliner writes it")
+	}
+	return nil
+}
+
+// plausible checks that an action is one that New could have planned.
+func (a *Action) plausible() error {
+	kinds := []statefile.Kind{statefile.KindTree, statefile.KindImage, statefile.KindTag, statefile.KindReferrers}
+	tagged := a.Kind == statefile.KindTag || a.Kind == statefile.KindImage
+	switch {
+	case !slices.Contains(Verbs, a.Verb):
+		return fmt.Errorf("verb %s is unknown", providers.Printable(string(a.Verb), 40))
+	case !slices.Contains(Causes, a.Cause):
+		return fmt.Errorf("cause %s is unknown", providers.Printable(string(a.Cause), 40))
+	case !slices.Contains(kinds, a.Kind):
+		return fmt.Errorf("kind %s is unknown", providers.Printable(string(a.Kind), 40))
+	case a.Verb == Delete && (!tagged || a.Prior == "" || a.Prior != a.Observed):
+		return errors.New("a delete of what is not recorded")
+	case tagged && a.Verb != Delete && a.Verb != Forget && (a.Pin == "" || a.Want == ""):
+		return errors.New("a copy of nothing")
+	}
+	return nil
 }
 
 func (d *decoder) action(a Action) error {
@@ -310,6 +355,12 @@ func (d *decoder) action(a Action) error {
 		if need < 0 || need >= len(d.plan.Actions) {
 			return fmt.Errorf("the action needs action %d, which does not come before it", need)
 		}
+	}
+	if block := d.plan.Blocks[a.Block].Address; BlockOf(a.Address) != block {
+		return fmt.Errorf("an action of %s at %s", providers.Printable(block, 200), providers.Printable(a.Address, 300))
+	}
+	if err := a.plausible(); err != nil {
+		return err
 	}
 	digests := []providers.Digest{a.Pin, a.Want, a.Observed, a.Prior}
 	for _, r := range a.Referrers {

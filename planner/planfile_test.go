@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +37,7 @@ func richPlan() *Plan {
 				From: repositoryOf("src.example/acme/api"), To: repositoryOf("dst.example/m/api"), Pin: D("e"), Want: D("e"),
 				Referrers: []Referrer{{Digest: D("1"), Subject: D("b"), Tag: "sha256-x.sig"}}, Needs: []int{1}},
 		},
-		Problems: []Problem{{Address: "tree.p/web", Class: providers.Denied, Summary: "list tags: denied", Hint: "Log in.", Range: config.Range{File: "main.hcl", StartLine: 3}}},
+		Problems: []Problem{{Address: "tree.p/web", Class: providers.Denied, Summary: "list tags: denied <&> \u2028", Hint: "Log in.", Range: config.Range{File: "main.hcl", StartLine: 3}}},
 	}
 }
 
@@ -108,7 +109,11 @@ func sealed(t testing.TB, content string) []byte {
 
 func TestHostilePlanFiles(t *testing.T) {
 	const head = `{"freightliner":"plan","v":1}` + "\n"
-	const block = `{"block":{"Address":"tree.p"}}` + "\n"
+	const block = `{"block":{"Address":"tree.p","Kind":"tree","Source":"","Destination":"","Copy":{"Platforms":null,"Referrers":false,"Overwrite":""},"OnRemove":"","Protect":false,"Selection":"","After":null,"Unchanged":0,"Left":0}}` + "\n"
+	action := func(members string) string {
+		return head + block + `{"action":{"a":"tree.p/x:1","k":"tag",` + members + "}}\n"
+	}
+	const good = `"v":"forget","c":"config","why":"","b":0`
 	for _, c := range []struct {
 		name, content string
 		want          error
@@ -117,17 +122,30 @@ func TestHostilePlanFiles(t *testing.T) {
 		{"a state file", `{"freightliner":"state","v":1}` + "\n", ErrDamaged},
 		{"an unknown member", head + `{"surprise":1}` + "\n", ErrDamaged},
 		{"an empty line", head + "{}\n", ErrDamaged},
-		{"a block that is not there", head + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0}}` + "\n", ErrDamaged},
-		{"a need that comes later", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"needs":[0]}}` + "\n", ErrDamaged},
-		{"a digest that is a path", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"pin":"sha256:../../etc"}}` + "\n", ErrDamaged},
-		{"negative bytes", head + block + `{"action":{"a":"x","k":"tag","v":"create","c":"config","why":"","b":0,"bytes":-1}}` + "\n", ErrDamaged},
-		{"a block after itself", head + `{"block":{"Address":"tree.p","After":[0]}}` + "\n", ErrDamaged},
+		{"a block that is not there", action(`"v":"forget","c":"config","why":"","b":1`), ErrDamaged},
+		{"an action of another block", head + block + `{"action":{"a":"tree.q/x:1","k":"tag",` + good + "}}\n", ErrDamaged},
+		{"a need that comes later", action(good + `,"needs":[0]`), ErrDamaged},
+		{"a digest that is a path", action(good + `,"pin":"sha256:../../etc"`), ErrDamaged},
+		{"negative bytes", action(good + `,"bytes":-1`), ErrDamaged},
+		{"a block after itself", strings.Replace(head+block, `"After":null`, `"After":[0]`, 1), ErrDamaged},
+		{"a verb that is none", action(`"v":"explode","c":"config","why":"","b":0`), ErrDamaged},
+		{"a cause that is none", action(`"v":"forget","c":"magic","why":"","b":0`), ErrDamaged},
+		{"a kind that is none", head + block + `{"action":{"a":"tree.p/x:1","k":"moon",` + good + "}}\n", ErrDamaged},
+		{"a delete of what is not recorded", action(`"v":"delete","c":"config","why":"","b":0,"observed":"` + string(D("a")) + `"`), ErrDamaged},
+		{"a copy of nothing", action(`"v":"create","c":"config","why":"","b":0`), ErrDamaged},
+		{"a member twice", action(good + `,"b":0`), ErrDamaged},
+		{"a member in another case", head + strings.Replace(block, "Protect", "protect", 1), ErrDamaged},
+		{"more behind a line", strings.TrimSuffix(action(good), "\n") + "{}\n", ErrDamaged},
+		{"a class that is none", head + `{"problem":{"Address":"","Class":200,"Summary":"","Hint":"","Blocked":false,"Guard":false,"Range":{"File":"","StartLine":0,"StartColumn":0,"EndLine":0,"EndColumn":0}}}` + "\n", ErrDamaged},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := Decode(bytes.NewReader(sealed(t, c.content))); !errors.Is(err, c.want) {
 				t.Errorf("error: %v, want %v", err, c.want)
 			}
 		})
+	}
+	if _, err := Decode(bytes.NewReader(sealed(t, action(good)))); err != nil {
+		t.Errorf("the action that the others spoil is fine: %v", err)
 	}
 	if _, err := Decode(bytes.NewReader(sealed(t, head))); err != nil {
 		t.Errorf("an empty plan is fine: %v", err)
@@ -161,11 +179,18 @@ func FuzzDecodePlanContent(f *testing.F) {
 	f.Add(`{"freightliner":"plan","v":1}` + "\n")
 	f.Fuzz(func(t *testing.T, content string) {
 		p, err := Decode(bytes.NewReader(sealed(t, content)))
-		if err == nil {
-			p.Totals()
-			for i := range p.Actions {
-				p.Change(i)
-			}
+		if err != nil {
+			return
+		}
+		if want := providers.SHA256([]byte(content)); p.ID() != want {
+			t.Fatalf("the id is %s, the content's digest %s", p.ID(), want)
+		}
+		p.Totals()
+		for i := range p.Actions {
+			p.Change(i)
+		}
+		for _, q := range p.Problems {
+			_ = q.Class.String()
 		}
 	})
 }
