@@ -55,10 +55,12 @@ func Verify(ctx context.Context, state *statefile.State, client *registry.Client
 		if opts.Wants != nil && !opts.Wants(record.Address) {
 			continue
 		}
-		where, ok := placeOf(state, record)
-		if !ok {
+		if record.Kind != statefile.KindTag && record.Kind != statefile.KindImage {
 			continue
 		}
+		block, _ := state.Lookup(planner.BlockOf(record.Address))
+		var where place
+		where.repo, where.tag = planner.Place(block, record)
 		group.Go(func() error {
 			v.tag(ctx, record, where)
 			return ctx.Err()
@@ -75,26 +77,6 @@ func Verify(ctx context.Context, state *statefile.State, client *registry.Client
 type place struct {
 	repo providers.Repository
 	tag  string
-}
-
-// placeOf is where a tag's or an image's record says that it is.
-func placeOf(state *statefile.State, record statefile.Record) (place, bool) {
-	switch record.Kind {
-	case statefile.KindTag:
-		block, _ := state.Lookup(planner.BlockOf(record.Address))
-		return splitPlace(block.Destination + strings.TrimPrefix(record.Address, planner.BlockOf(record.Address)))
-	case statefile.KindImage:
-		return splitPlace(record.Destination)
-	}
-	return place{}, false
-}
-
-// splitPlace reads "host[:port]/path:tag". The tree that is one repository has
-// an address like tree.p/:1, hence the slash that is dropped.
-func splitPlace(s string) (place, bool) {
-	i := strings.LastIndexByte(s, ':')
-	host, path, found := strings.Cut(s[:max(i, 0)], "/")
-	return place{providers.Repository{Host: host, Path: strings.TrimSuffix(path, "/")}, s[i+1:]}, found
 }
 
 type blobIn struct {

@@ -57,6 +57,13 @@ type filter struct {
 	pulled           map[string]bool  // blocks that a target needs: they take part as a whole
 }
 
+// Wants says which addresses -target and -exclude leave: globs over addresses, a
+// glob that names a block, a path or a repository covers all below it. No target
+// means everything.
+func Wants(targets, exclude []string) func(address string) bool {
+	return newFilter(targets, exclude).wants
+}
+
 func newFilter(targets, exclude []string) filter {
 	f := filter{targets: compileGlobs(targets), exclude: compileGlobs(exclude)}
 	for _, target := range targets {
