@@ -262,7 +262,7 @@ func (s *session) settingsOf(registries []config.Registry) ([]registry.Settings,
 		one := registry.Settings{
 			Host: r.Host, Path: r.Path, Kind: r.Kind, PlainHTTP: r.PlainHTTP,
 			Concurrency: r.Concurrency, RequestsPerSecond: r.RequestsPerSecond, MaxBandwidth: r.MaxBandwidth,
-			TokenHosts: r.TokenHosts, UploadHosts: r.UploadHosts,
+			TokenHosts: r.TokenHosts, UploadHosts: r.UploadHosts, CreateRepositories: r.CreateRepositories,
 		}
 		for _, file := range []struct {
 			argument, name string
@@ -308,6 +308,7 @@ func (s *session) newClient(registries []config.Registry) (*registry.Client, err
 	}
 	return registry.New(registry.Options{
 		Registries: settings,
+		Kinds:      s.kinds(),
 		Keychain:   s.keychain(),
 		Proxy:      s.proxy(),
 		Log:        s.log.Named("registry"),

@@ -10,12 +10,14 @@ import (
 
 // workflow is the token of a job of GitHub Actions, which its permissions block
 // bounds (docs.github.com/actions/security-guides/automatic-token-authentication).
-// The registry looks at the token alone, whatever the user name is.
+// The registry looks at the token alone, whatever the user name is. It is taken
+// only inside a job of github.com: a token found elsewhere may be for anything, and
+// that of a GitHub Enterprise server is none of ghcr.io's business.
 func workflow(env func(string) string) func(context.Context, *registry.API, providers.Repository) (registry.Credential, error) {
 	return func(context.Context, *registry.API, providers.Repository) (registry.Credential, error) {
-		token := env("GITHUB_TOKEN")
-		if token == "" {
-			return registry.NoCredential("GITHUB_TOKEN, which a workflow passes on with env and permissions packages: read or write"), nil
+		token, server := env("GITHUB_TOKEN"), env("GITHUB_SERVER_URL")
+		if token == "" || env("GITHUB_ACTIONS") != "true" || server != "" && server != "https://github.com" {
+			return registry.NoCredential("GITHUB_TOKEN inside a workflow of github.com, which passes it on with env and permissions packages: read or write"), nil
 		}
 		user := env("GITHUB_ACTOR")
 		if user == "" {

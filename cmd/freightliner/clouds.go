@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/google"
+
+	"freightliner/providers/registry"
+	"freightliner/providers/registry/gar"
+	"freightliner/providers/registry/kinds"
+)
+
+// kinds are the kinds of registries with what they may know of this machine. The
+// clouds' own libraries read the environment, files and metadata services; each
+// is asked only when a registry of that cloud wants a credential that nothing
+// else has given.
+func (s *session) kinds() []registry.Kind {
+	transport := &http.Transport{Proxy: s.proxy(), TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: cloudPatience}
+	return kinds.All(kinds.Outside{
+		Env:       func(name string) string { return s.env[name] },
+		ReadFile:  readSmallFile,
+		Transport: transport,
+		AWS:       awsKeys(),
+		Google:    googleToken(&http.Client{Timeout: cloudPatience}),
+	})
+}
+
+// cloudPatience bounds one question to a cloud's login.
+const cloudPatience = 30 * time.Second
+
+// awsKeys is the chain of the AWS SDK. It keeps the keys and renews them.
+func awsKeys() func(context.Context, string) (aws.Credentials, error) {
+	var mu sync.Mutex
+	chains := map[string]aws.CredentialsProvider{}
+	chain := func(ctx context.Context, region string) (aws.CredentialsProvider, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if chains[region] == nil {
+			cfg, err := awsconfig.LoadDefaultConfig(context.WithoutCancel(ctx), awsconfig.WithRegion(region))
+			if err != nil {
+				return nil, err
+			}
+			chains[region] = cfg.Credentials
+		}
+		return chains[region], nil
+	}
+	return func(ctx context.Context, region string) (aws.Credentials, error) {
+		provider, err := chain(ctx, region)
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, cloudPatience)
+		defer cancel()
+		return provider.Retrieve(ctx)
+	}
+}
+
+// googleToken is Application Default Credentials. They are looked for once.
+func googleToken(client *http.Client) func(context.Context) (string, time.Time, string, error) {
+	find := sync.OnceValues(func() (*google.Credentials, error) {
+		// The credentials keep the context for the whole run.
+		ctx := context.WithValue(context.Background(), oauth2.HTTPClient, client)
+		return google.FindDefaultCredentials(ctx, "https://www.googleapis.com/auth/cloud-platform")
+	})
+	return func(context.Context) (string, time.Time, string, error) {
+		found, err := find()
+		if err != nil {
+			if strings.Contains(err.Error(), "could not find default credentials") {
+				err = fmt.Errorf("%w: %w", gar.ErrNone, err)
+			}
+			return "", time.Time{}, "", err
+		}
+		token, err := found.TokenSource.Token()
+		if err != nil {
+			return "", time.Time{}, "", googleRefusal(err)
+		}
+		return token.AccessToken, token.Expiry, googleSource(found.JSON), nil
+	}
+}
+
+// googleRefusal takes the body out of an answer that refuses: it is not ours to
+// show.
+func googleRefusal(err error) error {
+	var refused *oauth2.RetrieveError
+	if errors.As(err, &refused) && refused.Response != nil {
+		return fmt.Errorf("%s answers HTTP %d %s", refused.Response.Request.URL.Host, refused.Response.StatusCode, refused.ErrorCode)
+	}
+	return err
+}
+
+// googleSource says which credentials were found.
+func googleSource(file []byte) string {
+	var named struct{ Type string }
+	if len(file) == 0 || json.Unmarshal(file, &named) != nil {
+		return "the metadata server"
+	}
+	return "a file of type " + clean(named.Type)
+}
