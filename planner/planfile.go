@@ -217,7 +217,12 @@ func Decode(r io.Reader) (*Plan, error) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	defer z.Close()
-	d := &decoder{lines: bufio.NewScanner(io.LimitReader(z, maxContent)), hash: sha256.New(), plan: &Plan{Saved: true}}
+	return decode(io.LimitReader(z, maxContent))
+}
+
+// decode reads the lines of a plan file.
+func decode(r io.Reader) (*Plan, error) {
+	d := &decoder{lines: bufio.NewScanner(r), hash: sha256.New(), plan: &Plan{Saved: true}}
 	d.lines.Buffer(make([]byte, 1<<16), maxLine)
 	if err := d.header(); err != nil {
 		return nil, err

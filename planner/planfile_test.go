@@ -104,7 +104,12 @@ func reseal(t testing.TB, content string) []byte {
 }
 
 func sealed(t testing.TB, content string) []byte {
-	return reseal(t, content+`{"end":"`+string(providers.SHA256([]byte(content)))+"\"}\n")
+	return reseal(t, ended(content))
+}
+
+// ended is content with the end line that belongs to it.
+func ended(content string) string {
+	return content + `{"end":"` + string(providers.SHA256([]byte(content))) + "\"}\n"
 }
 
 func TestHostilePlanFiles(t *testing.T) {
@@ -178,7 +183,7 @@ func FuzzDecodePlanContent(f *testing.F) {
 	f.Add(b.String())
 	f.Add(`{"freightliner":"plan","v":1}` + "\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		p, err := Decode(bytes.NewReader(sealed(t, content)))
+		p, err := decode(strings.NewReader(ended(content)))
 		if err != nil {
 			return
 		}
