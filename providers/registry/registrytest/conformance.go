@@ -41,6 +41,9 @@ type Traits struct {
 	// PlainNames: no two separators in a row, as in "a__b" or "a--b".
 	PlainNames bool
 
+	// Denied: reading from a repository that is not there is 403, not 404.
+	Denied bool
+
 	NoStream    bool // a body of unknown length is refused with 411
 	NoChunks    bool // a PATCH with a Content-Range is refused
 	MinChunk    int  // bytes a chunk must have, the last apart
@@ -199,13 +202,22 @@ func (s *story) created(answer reply, d providers.Digest) {
 func tellNothing(s *story) {
 	s.ask(http.MethodGet, "", nil, nil, http.StatusOK)
 	none := s.place("conformance/none")
-	s.ask(http.MethodGet, none+"/tags/list", nil, nil, http.StatusNotFound, "NAME_UNKNOWN")
-	s.ask(http.MethodGet, none+"/manifests/latest", acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
-	s.ask(http.MethodHead, none+"/manifests/latest", acceptAll, nil, http.StatusNotFound)
 	missing := string(providers.SHA256([]byte("missing")))
-	s.ask(http.MethodGet, none+"/manifests/"+missing, acceptAll, nil, http.StatusNotFound, "NAME_UNKNOWN|MANIFEST_UNKNOWN")
-	s.ask(http.MethodGet, none+"/blobs/"+missing, nil, nil, http.StatusNotFound, "NAME_UNKNOWN|BLOB_UNKNOWN")
-	s.ask(http.MethodHead, none+"/blobs/"+missing, nil, nil, http.StatusNotFound)
+	status, codes := s.nowhere(), "NAME_UNKNOWN|DENIED"
+	s.ask(http.MethodGet, none+"/tags/list", nil, nil, status, codes)
+	s.ask(http.MethodGet, none+"/manifests/latest", acceptAll, nil, status, codes+"|MANIFEST_UNKNOWN")
+	s.ask(http.MethodHead, none+"/manifests/latest", acceptAll, nil, status)
+	s.ask(http.MethodGet, none+"/manifests/"+missing, acceptAll, nil, status, codes+"|MANIFEST_UNKNOWN")
+	s.ask(http.MethodGet, none+"/blobs/"+missing, nil, nil, status, codes+"|BLOB_UNKNOWN")
+	s.ask(http.MethodHead, none+"/blobs/"+missing, nil, nil, status)
+}
+
+// nowhere is the status of a read from a repository that is not there.
+func (s *story) nowhere() int {
+	if s.traits.Denied {
+		return http.StatusForbidden
+	}
+	return http.StatusNotFound
 }
 
 func tellWholeBlobs(s *story) {
@@ -312,8 +324,8 @@ func tellFailedUploads(s *story) {
 	// What becomes of the session then is nobody's promise: the embedded registry
 	// ends it, distribution tries to and keeps it on a file system.
 	s.ask(http.MethodPut, withDigest(s.begin(repository), wrong), octets, data, http.StatusBadRequest, "DIGEST_INVALID")
-	s.ask(http.MethodGet, repository+"/blobs/"+string(wrong), nil, nil, http.StatusNotFound)
-	s.ask(http.MethodGet, repository+"/blobs/"+string(providers.SHA256(data)), nil, nil, http.StatusNotFound)
+	s.ask(http.MethodGet, repository+"/blobs/"+string(wrong), nil, nil, s.nowhere())
+	s.ask(http.MethodGet, repository+"/blobs/"+string(providers.SHA256(data)), nil, nil, s.nowhere())
 
 	begun := s.begin(repository)
 	s.ask(http.MethodPut, begun, octets, nil, http.StatusBadRequest, "DIGEST_INVALID")
@@ -739,8 +751,8 @@ func tellNames(s *story) {
 		fine + "/blobs/sha256:ABC", fine + "/manifests/sha256:abc",
 	} {
 		answer, err := s.remote.do(http.MethodGet, target, acceptAll, nil)
-		if err != nil || answer.status != http.StatusBadRequest && answer.status != http.StatusNotFound {
-			s.Errorf("GET %s: status %d, error %v; want 400 or 404", target, answer.status, err)
+		if err != nil || answer.status != http.StatusBadRequest && answer.status != http.StatusNotFound && answer.status != s.nowhere() {
+			s.Errorf("GET %s: status %d, error %v; want 400 or %d", target, answer.status, err, s.nowhere())
 		}
 	}
 }

@@ -33,6 +33,8 @@ type Personality struct {
 
 	// NoReferrers: there is no referrers API, clients keep the fallback tag.
 	NoReferrers bool
+	// Unknown answers a read from a repository that is not there; zero for 404.
+	Unknown Refusal
 	// SHA256Only: a digest of another algorithm is refused.
 	SHA256Only bool
 
@@ -41,7 +43,7 @@ type Personality struct {
 }
 
 // Personalities are all that there are, for tests over every kind.
-var Personalities = []Personality{Generic, ECR, ECRPublic, GAR, ACR, GHCR}
+var Personalities = []Personality{Generic, ECR, ECRPublic, GAR, ACR, GHCR, DockerHub, Harbor, Quay, GitLab, Artifactory}
 
 // Refusal is an answer that says no. The zero value refuses nothing.
 type Refusal struct {

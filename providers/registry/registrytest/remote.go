@@ -97,6 +97,9 @@ func (r *remote) do(method, target string, header map[string]string, body []byte
 	if err != nil || answer.status != http.StatusUnauthorized || !r.peer.login {
 		return answer, err
 	}
+	if answer.header.Get("WWW-Authenticate") == "" {
+		return answer, nil // refused for good, not asked to log in
+	}
 	if err := r.login(answer.header.Get("WWW-Authenticate"), target); err != nil {
 		return reply{}, err
 	}

@@ -18,7 +18,7 @@ func (s *site) rule(w http.ResponseWriter, r *http.Request) {
 	if name != "" && s.refuseName(w, name) {
 		return
 	}
-	if s.refuseDigest(w, r, reference) {
+	if s.refuseDigest(w, r, reference) || s.refuseUnknown(w, r, name) {
 		return
 	}
 	switch kind {
@@ -46,6 +46,20 @@ func (s *site) refuseName(w http.ResponseWriter, name string) bool {
 	}
 	n.Refusal.answer(w)
 	return true
+}
+
+// refuseUnknown hides whether a repository exists from readers.
+func (s *site) refuseUnknown(w http.ResponseWriter, r *http.Request, name string) bool {
+	if !s.Unknown.set() || name == "" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	s.mu.Lock()
+	known := s.repositories[name] != nil
+	s.mu.Unlock()
+	if !known {
+		s.Unknown.answer(w)
+	}
+	return !known
 }
 
 // refuseDigest keeps digests of other algorithms out.

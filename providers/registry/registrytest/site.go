@@ -74,6 +74,7 @@ type kept struct {
 	size      int64 // of the manifest itself
 	total     int64 // of config and layers
 	artifact  string
+	subject   providers.Digest
 	pushed    time.Time
 	blobs     []providers.Digest
 	children  []child
@@ -225,7 +226,10 @@ func (s *site) repository(name string) *repository {
 func describe(d providers.Digest, mediaType string, raw []byte) *kept {
 	var m struct {
 		ArtifactType string `json:"artifactType"`
-		Config       *struct {
+		Subject      struct {
+			Digest providers.Digest `json:"digest"`
+		} `json:"subject"`
+		Config *struct {
 			MediaType string           `json:"mediaType"`
 			Digest    providers.Digest `json:"digest"`
 			Size      int64            `json:"size"`
@@ -240,7 +244,7 @@ func describe(d providers.Digest, mediaType string, raw []byte) *kept {
 		} `json:"manifests"`
 	}
 	json.Unmarshal(raw, &m)
-	k := &kept{digest: d, mediaType: mediaType, size: int64(len(raw)), artifact: m.ArtifactType}
+	k := &kept{digest: d, mediaType: mediaType, size: int64(len(raw)), artifact: m.ArtifactType, subject: m.Subject.Digest}
 	if m.Config != nil {
 		k.blobs, k.total = append(k.blobs, m.Config.Digest), m.Config.Size
 		k.artifact = cmp.Or(k.artifact, m.Config.MediaType)
