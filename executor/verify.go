@@ -2,7 +2,6 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -106,13 +105,14 @@ func (v *verifier) tag(ctx context.Context, record statefile.Record, where place
 	head, err := v.client.Head(ctx, where.repo, where.tag)
 	switch {
 	case providers.ClassOf(err) == providers.NotFound:
-		v.mismatch(record.Address, on, errors.New("the tag is gone"))
+		v.mismatch(record.Address, on, &providers.Error{Class: providers.NotFound, Op: "the tag is gone"})
 		return
 	case err != nil:
 		v.mismatch(record.Address, on, err)
 		return
 	case head.Digest != record.Digest:
-		v.mismatch(record.Address, on, fmt.Errorf("the tag has %s, the state says %s", head.Digest.Short(), record.Digest.Short()))
+		v.mismatch(record.Address, on, &providers.Error{Class: providers.Conflict,
+			Op: fmt.Sprintf("the tag has %s, the state says %s", head.Digest.Short(), record.Digest.Short())})
 	}
 	v.content(ctx, record.Address, where.repo, record.Digest)
 	tags, err := v.tags(ctx, where.repo)

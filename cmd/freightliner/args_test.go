@@ -90,6 +90,7 @@ func TestFlags(t *testing.T) {
 		"freightliner apply":          append(append([]string{"approve"}, applyFlags...), planFlags...),
 		"freightliner destroy":        append(append([]string{}, applyFlags...), planFlags...),
 		"freightliner drift":          {"exclude", "json", "json-into", "markdown", "state", "target", "var", "var-file"},
+		"freightliner verify":         {"deep", "exclude", "json", "parallelism", "state", "target", "var", "var-file"},
 		"freightliner state":          {},
 		"freightliner state list":     {"json", "state", "var", "var-file"},
 		"freightliner state show":     {"json", "state", "var", "var-file"},

@@ -302,16 +302,26 @@ func pathless(err error, name string) error {
 
 // newClient makes the registry client for a run.
 func (s *session) newClient(registries []config.Registry) (*registry.Client, error) {
-	settings, err := s.settingsOf(registries)
+	options, err := s.clientOptions(registries)
 	if err != nil {
 		return nil, err
 	}
-	return registry.New(registry.Options{
+	return registry.New(options), nil
+}
+
+// clientOptions is everything that the client needs of the configuration and
+// of the surroundings.
+func (s *session) clientOptions(registries []config.Registry) (registry.Options, error) {
+	settings, err := s.settingsOf(registries)
+	if err != nil {
+		return registry.Options{}, err
+	}
+	return registry.Options{
 		Registries: settings,
 		Kinds:      s.kinds(),
 		Keychain:   s.keychain(),
 		Proxy:      s.proxy(),
 		Log:        s.log.Named("registry"),
 		UserAgent:  "freightliner/" + buildVersion(),
-	}), nil
+	}, nil
 }
