@@ -90,6 +90,7 @@ type Delete uint8
 const (
 	DeleteTag      Delete = iota // by tag takes the tag away, and only that
 	DeleteManifest               // by tag takes the manifest and all its tags away
+	DeleteDigest                 // by tag is refused; by digest takes the manifest and all its tags away
 	DeleteNever                  // there is none in this API
 )
 

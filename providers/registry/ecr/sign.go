@@ -68,7 +68,7 @@ func class(_ int, codes []string) (providers.Class, bool) {
 		case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
 			return providers.Throttled, true
 		case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException",
-			"InvalidClientTokenId", "IncompleteSignature", "MissingAuthenticationToken", "NotAuthorized", "OptInRequired":
+			"InvalidClientTokenId", "IncompleteSignature", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "NotAuthorized", "OptInRequired":
 			return providers.Denied, true
 		case "RepositoryNotFoundException", "RegistryNotFoundException":
 			return providers.NotFound, true
