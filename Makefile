@@ -51,3 +51,7 @@ tools: ## build the test tools (distribution, staticcheck) from their own module
 
 clean: ## remove what was built
 	rm -rf $(BUILD) .demo
+
+.PHONY: bench-peers
+bench-peers: build ## compare with crane, regsync, oras and skopeo; BENCH='-workload cold -scale 0.1' and so on
+	$(GO) run ./.ci/bench -program $(PROGRAM) $(BENCH)

@@ -19,7 +19,6 @@ const (
 	ociIndex       = "application/vnd.oci.image.index.v1+json"
 	ociConfig      = "application/vnd.oci.image.config.v1+json"
 	ociLayer       = "application/vnd.oci.image.layer.v1.tar+gzip"
-	ociPlainLayer  = "application/vnd.oci.image.layer.v1.tar"
 	inTotoLayer    = "application/vnd.in-toto+json"
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"

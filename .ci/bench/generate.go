@@ -17,7 +17,7 @@ import (
 
 // generation changes whenever this file makes something else, so that no old
 // corpus is taken for a new one.
-const generation = 2
+const generation = 3
 
 // The corpora.
 const (
@@ -327,7 +327,7 @@ func (g *generator) tiny(ctx context.Context, name string, docker bool) (reposit
 func (g *generator) layer3G(ctx context.Context) (*corpus, error) {
 	const name = "model/weights"
 	at := sourcePrefix + "/" + name
-	layer, err := g.place(ctx, at, "weights", ociPlainLayer, func(w io.Writer) (string, error) {
+	layer, err := g.place(ctx, at, "weights", ociLayer, func(w io.Writer) (string, error) {
 		return writeNoise(w, "model/weights.bin", int64(g.scale*(3<<30)))
 	})
 	if err != nil {

@@ -107,11 +107,16 @@ func readSlice(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit))
 }
 
-// writeNoise writes a tar, not compressed, with one file of size bytes that no
-// compressor makes smaller. It is a stream: nothing of it is kept.
+// writeNoise writes a gzipped tar with one file of size bytes that no
+// compressor makes smaller; gzip stores them as they are. It is a stream:
+// nothing of it is kept.
 func writeNoise(w io.Writer, name string, size int64) (diffID string, err error) {
+	zipped, err := gzip.NewWriterLevel(w, gzip.NoCompression)
+	if err != nil {
+		return "", err
+	}
 	plain := sha256.New()
-	tarred := tar.NewWriter(io.MultiWriter(plain, w))
+	tarred := tar.NewWriter(io.MultiWriter(plain, zipped))
 	if err := tarred.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: size, Format: tar.FormatPAX}); err != nil {
 		return "", err
 	}
@@ -122,7 +127,7 @@ func writeNoise(w io.Writer, name string, size int64) (diffID string, err error)
 	if err := tarred.Close(); err != nil {
 		return "", err
 	}
-	return sum(plain), nil
+	return sum(plain), zipped.Close()
 }
 
 // spread makes the sizes of layers differ: between half of size and one and a

@@ -200,7 +200,7 @@ func (b *bench) compare(ctx context.Context, out io.Writer, ch chain) error {
 
 func (o outcome) String() string {
 	if o.err != nil {
-		return "FAILED: " + o.err.Error()
+		return "FAILED: " + oneLine(o.err)
 	}
 	return fmt.Sprintf("%s, CPU %s, %s MiB", seconds(o.wall), seconds(o.cpu), whole(float64(o.peak)/(1<<20)))
 }

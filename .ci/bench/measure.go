@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -79,7 +79,7 @@ func (c command) run(ctx context.Context) (cpu time.Duration, peak int64, err er
 	peak = <-watched
 	cpu = process.ProcessState.UserTime() + process.ProcessState.SystemTime()
 	if err != nil {
-		err = fmt.Errorf("%s: %w: %s", process.Args, err, bytes.TrimSpace(output.end))
+		err = fmt.Errorf("%s: %w: … %s", filepath.Base(c.program), err, bytes.TrimSpace(output.end))
 	}
 	return cpu, peak, err
 }
@@ -141,11 +141,9 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.end = append(t.end, p...)
-	const most = 2000
+	const most = 300
 	if len(t.end) > most {
 		t.end = append([]byte(nil), t.end[len(t.end)-most:]...)
 	}
 	return len(p), nil
 }
-
-var errKilled = errors.New("killed, as the workload asks")

@@ -143,8 +143,11 @@ func wireTable(out io.Writer, rows []row) {
 		if n := median(list, func(o result) int64 { return o.wire.read }); n > 0 {
 			read = megabytes(n)
 		}
-		again := float64(sent-list[0].wire.least) / float64(list[0].wire.least)
-		fmt.Fprintf(out, "| %s | %s | %.1f %% | %s | %s |\n", r.label(), megabytes(sent), 100*again, read, outcome)
+		again := "–" // of a transfer that came to no end
+		if len(r.good) > 0 {
+			again = fmt.Sprintf("%.1f %%", 100*float64(sent-list[0].wire.least)/float64(list[0].wire.least))
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", r.label(), megabytes(sent), again, read, outcome)
 	}
 }
 
@@ -200,11 +203,14 @@ func (b *bench) failures(out io.Writer, w workload, lists ...map[string][]result
 				fmt.Fprintln(out)
 				first = false
 			}
-			fmt.Fprintf(out, "- %s: `%s`\n", t.name, strings.ReplaceAll(strings.Join(strings.Fields(list[t.name][i].err.Error()), " "), "`", "'"))
+			fmt.Fprintf(out, "- %s: `%s`\n", t.name, strings.ReplaceAll(oneLine(list[t.name][i].err), "`", "'"))
 			break
 		}
 	}
 }
+
+// oneLine is an error's text for a list; what tools print has many lines.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // median is the middle of what of gives, the lower of two.
 func median[T cmp.Ordered](list []result, of func(result) T) T {

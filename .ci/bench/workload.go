@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -248,20 +249,23 @@ func runFar(ctx context.Context, s *stage, _ func(workload) bool) []result {
 func runKilled(ctx context.Context, s *stage, _ func(workload) bool) []result {
 	r := result{workload: "killed"}
 	wanted := least(&corpus{}, s.prepared.corpus).bytes
-	killing, kill := context.WithCancelCause(ctx)
-	defer kill(nil)
+	killing, kill := context.WithCancel(ctx)
+	defer kill()
+	dead := make(chan struct{})
 	source, destination, err := s.bothWires(func(total int64) {
 		if total >= wanted/10*9 {
-			kill(errKilled)
+			kill()
+			<-dead // or a fast tool is done before the signal meets it
 		}
 	})
 	if err != nil {
 		r.err = err
 		return []result{r}
 	}
-	s.work(killing)
-	if context.Cause(killing) != errKilled {
-		r.err = fmt.Errorf("it ended before 90 %% of the layer was sent")
+	first := s.work(killing)
+	close(dead)
+	if killing.Err() == nil || first.err == nil {
+		r.err = errors.New("it ended before 90 % of the layer was sent: " + first.String())
 		return []result{r}
 	}
 	r.outcome = s.checked(ctx, s.work(ctx), s.prepared.corpus, true)
