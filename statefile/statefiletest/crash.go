@@ -3,6 +3,7 @@ package statefiletest
 import (
 	"iter"
 	"maps"
+	"math/rand/v2"
 )
 
 // Crashes is every disk that a power cut at this instant may leave, within
@@ -114,4 +115,43 @@ func (n *node) states(sector int) [][]byte {
 		out = append(out, b)
 	}
 	return out
+}
+
+// Crash is one disk that a power cut at this instant may leave, chosen by
+// random. It may lose more than [Disk.Crashes] enumerates: of the bytes that
+// were not synced, any set of sectors was written, the rest reads as zeros, and
+// the file may end at any sector behind its durable end; of the changes of
+// names, any prefix happened. Truncations are taken as ordered with the writes.
+func (d *Disk) Crash(random *rand.Rand, sector int) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := maps.Clone(d.durable)
+	for _, r := range d.pending[:random.IntN(len(d.pending)+1)] {
+		r.apply(names)
+	}
+	return d.clone(names, func(n *node) []byte { return n.crash(random, sector) })
+}
+
+func (n *node) crash(random *rand.Rand, sector int) []byte {
+	b := append([]byte(nil), n.durable...)
+	for _, w := range n.pending[:random.IntN(len(n.pending)+1)] {
+		if w.truncate {
+			b = w.apply(b)
+			continue
+		}
+		b = write{at: w.at, bytes: make([]byte, len(w.bytes))}.apply(b)
+		lossy := random.IntN(3) // nothing, half, all but little of it is lost
+		for at := w.at; at < w.at+len(w.bytes); {
+			next := min((at/sector+1)*sector, w.at+len(w.bytes))
+			if random.IntN(8) >= 3*lossy {
+				copy(b[at:next], w.bytes[at-w.at:next-w.at])
+			}
+			at = next
+		}
+	}
+	if len(b) > len(n.durable) && random.IntN(3) == 0 {
+		cut := len(n.durable) + random.IntN(len(b)-len(n.durable))
+		b = b[:max(len(n.durable), cut/sector*sector)]
+	}
+	return b
 }
