@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"freightliner/providers"
 )
@@ -33,6 +34,8 @@ type Options struct {
 	Rand      func() float64 // in [0,1), for jitter; nil for math/rand
 	Log       hclog.Logger   // nil for none
 	UserAgent string         // "freightliner" when empty
+	Learned   Learned        // what earlier runs learned about uploads; nil for none
+	Ledger    Ledger         // uploads that a later run can take up in the middle; nil for none
 	// ManifestCache is the most bytes of manifests kept in memory; 0 for 32 MiB.
 	ManifestCache int64
 }
@@ -50,12 +53,17 @@ type Client struct {
 	random    func() float64
 	log       hclog.Logger
 	userAgent string
+	learned   Learned
+	ledger    Ledger
+	sizes     sizes
 	idle      time.Duration // longest time without progress of a body
 	answer    time.Duration // longest time until the headers of an answer
 	commit    time.Duration // the same for the end of an upload, which the registry may hash again
 
 	cache *manifestCache
 	known *knowledge
+	// buffers is the room for reading ahead, in bytes, of all transfers together.
+	buffers *semaphore.Weighted
 
 	mu      sync.Mutex
 	remotes map[remoteKey]*remote
@@ -80,6 +88,10 @@ func New(o Options) *Client {
 		commit:    15 * time.Minute,
 		cache:     newManifestCache(cmp.Or(o.ManifestCache, 32<<20)),
 		known:     newKnowledge(),
+		learned:   o.Learned,
+		ledger:    o.Ledger,
+		sizes:     usualSizes,
+		buffers:   semaphore.NewWeighted(aheadMost),
 		remotes:   map[remoteKey]*remote{},
 	}
 	if c.clock == nil {

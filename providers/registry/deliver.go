@@ -1,13 +1,8 @@
 package registry
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"sync"
 	"time"
 
 	"freightliner/providers"
@@ -171,111 +166,6 @@ func (w *work) mount(ctx context.Context, d providers.Descriptor, from string) (
 	return nil, false, err
 }
 
-// upload moves the bytes of d, again from the start when that may help.
-func (w *work) upload(ctx context.Context, d providers.Descriptor, f *flight, open *session) error {
-	return w.to.again(ctx, func() (err error) {
-		if open == nil {
-			if open, _, err = w.client.openUpload(ctx, w.to, w.job.To, d.Digest, ""); err != nil {
-				return &spent{err}
-			}
-		}
-		used, err := w.stream(ctx, d, f, open)
-		if used {
-			open = nil // a session takes one upload
-		}
-		return err
-	})
-}
-
-// stream copies d from the source's answer into the session. used says whether
-// anything went to the session.
-func (w *work) stream(ctx context.Context, d providers.Descriptor, f *flight, open *session) (used bool, err error) {
-	content, leave, err := w.source(ctx, d)
-	if err != nil {
-		return false, err
-	}
-	defer leave()
-	var sent int64
-	v := newVerified(content, d, func(n int) {
-		sent += int64(n)
-		f.moved.Add(int64(n))
-		w.step(Progress{Bytes: int64(n)})
-	})
-	body := &stoppable{Reader: v}
-	err = w.client.putBlob(ctx, w.to, w.job.To, d, open, body)
-	if err == nil && d.Size > 0 && v.left > 0 {
-		err = &providers.Error{Class: providers.Invalid, Op: "upload blob to", On: w.job.To.At(d.Digest), Err: errors.New("the registry said done before it had everything")}
-	}
-	if err == nil {
-		return true, nil
-	}
-	// The transport may still hold the body: end it before looking at v.
-	content.Close()
-	body.stop()
-	if v.err != nil {
-		w.step(Progress{Bytes: -sent})
-		return true, w.from.failure(ctx, &call{op: "read blob", on: w.job.From.At(d.Digest)}, v.err)
-	}
-	if v.left == 0 && w.arrived(ctx, d, err) {
-		return true, nil
-	}
-	w.step(Progress{Bytes: -sent})
-	return true, restart(err)
-}
-
-// arrived looks whether an upload is there although its end failed: the answer
-// to the last byte may be lost, or come late as a 5xx of a proxy.
-func (w *work) arrived(ctx context.Context, d providers.Descriptor, failure error) bool {
-	if providers.ClassOf(failure) != providers.Transient || ctx.Err() != nil {
-		return false
-	}
-	there, err := w.client.headBlob(ctx, w.to, w.job.To, d.Digest, pullPush)
-	return err == nil && there
-}
-
-// restart makes the end of a session (404, or 416 for one that lost its offset)
-// a reason to begin anew.
-func restart(err error) error {
-	var e *providers.Error
-	status := statusOf(err)
-	if status != http.StatusNotFound && status != http.StatusRequestedRangeNotSatisfiable || hasCode(err, "NAME_UNKNOWN") || !errors.As(err, &e) {
-		return err
-	}
-	anew := *e
-	anew.Class = providers.Transient
-	return &anew
-}
-
-// source opens the content of d, holding a slot at both registries. Content
-// that its digest tells (nothing, and the empty JSON object of OCI artifacts)
-// needs no request.
-func (w *work) source(ctx context.Context, d providers.Descriptor) (content io.ReadCloser, leave func(), err error) {
-	for _, known := range []string{"", "{}"} {
-		if d.Digest.Of([]byte(known)) != d.Digest {
-			continue
-		}
-		if d.Size != int64(len(known)) {
-			return nil, nil, &providers.Error{Class: providers.Conflict, Op: "read blob", On: w.job.From.At(d.Digest),
-				Err: fmt.Errorf("the manifest says %d bytes, its digest is that of %d", d.Size, len(known))}
-		}
-		release, err := hold(ctx, nil, w.to)
-		return io.NopCloser(bytes.NewReader([]byte(known))), release, err
-	}
-	if d.Size == 0 {
-		return nil, nil, &providers.Error{Class: providers.Conflict, Op: "read blob", On: w.job.From.At(d.Digest),
-			Err: errors.New("the manifest says 0 bytes, its digest is not that of nothing")}
-	}
-	release, err := hold(ctx, w.from, w.to)
-	if err != nil {
-		return nil, nil, err
-	}
-	if content, err = w.client.getBlob(ctx, w.from, w.job.From, d); err != nil {
-		release()
-		return nil, nil, err
-	}
-	return content, func() { content.Close(); release() }, nil
-}
-
 // hold takes a slot at the source and one at the destination, always in the
 // same order, so that copies in opposite directions can not each hold what the
 // other waits for. At a registry that asked for a pause, waiting comes first.
@@ -308,27 +198,4 @@ func hold(ctx context.Context, from, to *remote) (release func(), err error) {
 		return nil, err
 	}
 	return func() { second(); first() }, nil
-}
-
-// stoppable is a body that can be taken away from a transport that still reads
-// it: after stop nobody is inside Read, and nobody gets in.
-type stoppable struct {
-	io.Reader
-	mu      sync.Mutex
-	stopped bool
-}
-
-func (s *stoppable) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
-		return 0, errors.New("the upload is over")
-	}
-	return s.Reader.Read(p)
-}
-
-func (s *stoppable) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
 }

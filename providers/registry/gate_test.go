@@ -56,7 +56,8 @@ func TestOppositeCopiesDoNotBlockEachOther(t *testing.T) {
 func TestMountAfterCommit(t *testing.T) {
 	source, dest := registrytest.Start(t), registrytest.Start(t)
 	base := registrytest.Layer(1, 5000)
-	copier := NewCopier(clientOf(t, Options{Registries: []Settings{
+	ecr := Kind{Name: "ecr", Profile: Profile{Mount: MountCommitted}}
+	copier := NewCopier(clientOf(t, Options{Kinds: []Kind{ecr}, Registries: []Settings{
 		{Host: source.Host(), PlainHTTP: true}, {Host: dest.Host(), PlainHTTP: true, Kind: "ecr"}}}))
 	group, ctx := errgroup.WithContext(t.Context())
 	for i := range 6 {

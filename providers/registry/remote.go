@@ -34,6 +34,7 @@ type remote struct {
 	creates   *pace          // repositories made
 	counters  counters
 	health    health
+	lessons   lessons
 	budget    budget
 	auth      *authorizer
 
@@ -92,6 +93,7 @@ func (c *Client) newRemote(s Settings) (*remote, error) {
 	}
 	r.bandwidth = newPace(c.clock, float64(s.MaxBandwidth), float64(min(s.MaxBandwidth, 256<<10)))
 	r.auth = newAuthorizer(r)
+	r.recall()
 	return r, r.connect()
 }
 

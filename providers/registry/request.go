@@ -174,12 +174,7 @@ func (r *remote) adapt(c *call, resp *http.Response, started time.Time) {
 // for a slot: in this order, so that who waits holds nothing.
 func (r *remote) enter(ctx context.Context, c *call) (leave func(), err error) {
 	a := actionOf(c)
-	if wait := r.health.pausing(r.client.clock.Now()); wait > patience {
-		return nil, &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait,
-			Err: fmt.Errorf("%s asked for a pause of %s", r.settings.Host, wait.Round(time.Second))}
-	} else if wait > 0 {
-		err = r.client.clock.Wait(ctx, wait)
-	}
+	err = r.rest(ctx, c)
 	if err == nil {
 		err = r.published[a].take(ctx, 1)
 	}
@@ -190,6 +185,20 @@ func (r *remote) enter(ctx context.Context, c *call) (leave func(), err error) {
 		return func() {}, err
 	}
 	return r.gate.enter(ctx, pass{actions: []action{a}, slots: 1})
+}
+
+// rest waits for the end of a pause that the registry asked for. One that is
+// longer than our patience postpones what is to be done.
+func (r *remote) rest(ctx context.Context, c *call) error {
+	wait := r.health.pausing(r.client.clock.Now())
+	switch {
+	case wait > patience:
+		return &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait,
+			Err: fmt.Errorf("%s asked for a pause of %s", r.settings.Host, wait.Round(time.Second))}
+	case wait > 0:
+		return r.client.clock.Wait(ctx, wait)
+	}
+	return nil
 }
 
 // leaving gives a slot back when an answer is closed, once.
