@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"freightliner/providers"
@@ -15,7 +16,8 @@ const (
 )
 
 // bulkRepositories lists by the kind's own interface. done is unset when there
-// is none to be had and the catalog tells everything.
+// is none to be had and the catalog tells everything; err then says why, if it was
+// asked.
 func (r *remote) bulkRepositories(ctx context.Context, base providers.Repository) (names []string, done bool, err error) {
 	if r.kind.Repositories == nil {
 		return nil, false, nil
@@ -24,16 +26,25 @@ func (r *remote) bulkRepositories(ctx context.Context, base providers.Repository
 	if whole && r.bulkless[bulkOfRepositories].Load() {
 		return nil, false, nil
 	}
+	var why error
 	err = r.twice(func() (missing error, err error) {
 		api := &API{remote: r}
 		names, err = r.kind.Repositories(ctx, api, base.Path)
+		why = err
 		return r.missing(api, err, whole, bulkOfRepositories), err
 	})
 	if errors.Is(err, errBulkless) {
-		return nil, false, nil
+		return nil, false, why
 	}
 	if err != nil {
-		return nil, true, r.failure(ctx, &call{op: "list repositories of", on: base.String()}, err)
+		err = r.failure(ctx, &call{op: "list repositories of", on: base.String()}, err)
+		switch providers.ClassOf(err) {
+		case providers.Denied, providers.NotFound, providers.Unsupported:
+			if providers.HintOf(err) == "" {
+				err = Hint(err, nameThem)
+			}
+		}
+		return nil, true, err
 	}
 	slices.Sort(names)
 	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool { return !below(name, base.Path) })
@@ -43,6 +54,24 @@ func (r *remote) bulkRepositories(ctx context.Context, base providers.Repository
 		}
 	}
 	return names, true, nil
+}
+
+// nameThem is the way out of a listing that is not to be had.
+const nameThem = "Name the repositories with repositories { names = [...] }."
+
+// neither is the error when the catalog failed as well as the bulk listing before
+// it, whose words are the more useful ones.
+func neither(catalog, bulk error) error {
+	if catalog == nil || bulk == nil {
+		return catalog
+	}
+	return amend(bulk, func(e *providers.Error) {
+		e.Class = providers.ClassOf(catalog)
+		e.Err = fmt.Errorf("%w; and %w", e.Err, catalog)
+		if e.Hint == "" {
+			e.Hint = nameThem
+		}
+	})
 }
 
 // bulkTags lists by the kind's own interface. done is unset when there is none

@@ -52,6 +52,10 @@ type Kind struct {
 	// Throttled, the interface is not to be had, and the registry's own API is
 	// asked instead, where that tells everything.
 	Tags func(ctx context.Context, api *API, path string) (TagList, error)
+	// Missing reports whether a repository whose tags were denied does not exist,
+	// for registries that deny where others say that there is none. An error means
+	// that it is not known.
+	Missing func(ctx context.Context, api *API, path string) (bool, error)
 	// Create makes what must exist before a push to path. It is no error when it
 	// exists already.
 	Create func(ctx context.Context, api *API, path string) error

@@ -211,15 +211,16 @@ func (c *Client) repositories(ctx context.Context, base providers.Repository, yi
 	if err != nil {
 		return err
 	}
-	if names, done, err := r.bulkRepositories(ctx, base); done {
-		for i := 0; err == nil && i < len(names) && yield(names[i]); i++ {
+	names, done, bulk := r.bulkRepositories(ctx, base)
+	if done {
+		for i := 0; bulk == nil && i < len(names) && yield(names[i]); i++ {
 		}
-		return err
+		return bulk
 	}
 	if r.profile.Catalog == CatalogNone {
 		return &providers.Error{Class: providers.Unsupported, Op: "list repositories of", On: on,
 			Err:  errors.New("registries of the kind " + r.kind.Name + " have no complete catalog"),
-			Hint: "Name the repositories with repositories { names = [...] }."}
+			Hint: nameThem}
 	}
 	var bad error
 	l := &listing{remote: r, end: &r.catalogEnds,
@@ -245,7 +246,7 @@ func (c *Client) repositories(ctx context.Context, base providers.Repository, yi
 	if bad != nil {
 		return bad
 	}
-	return catalogHint(err, base.Host)
+	return neither(catalogHint(err, base.Host), bulk)
 }
 
 // catalogHint explains why a catalog is not to be had.
@@ -297,6 +298,11 @@ func (c *Client) Tags(ctx context.Context, repo providers.Repository) (TagList, 
 	})
 	if bad != nil {
 		return TagList{}, bad
+	}
+	if providers.ClassOf(err) == providers.Denied && len(list.Tags) == 0 && r.kind.Missing != nil {
+		if missing, unknown := r.kind.Missing(ctx, &API{remote: r}, repo.Path); unknown == nil && missing {
+			return TagList{Missing: true}, nil
+		}
 	}
 	if providers.ClassOf(err) == providers.NotFound && len(list.Tags) == 0 {
 		if codesOf(err) != nil {

@@ -82,6 +82,19 @@ func catalog(ctx context.Context, api *registry.API, q registry.Request, key str
 	}
 }
 
+// missing asks for the folder of an image, since the registry says 403 for what
+// is not there as for what may not be seen
+// (jfrog.com/help/r/jfrog-rest-apis/folder-info).
+func missing(ctx context.Context, api *registry.API, path string) (bool, error) {
+	q := registry.Request{Op: "look for", On: providers.Repository{Host: api.Host(), Path: path}.String(), Endpoint: "artifactory",
+		URL: api.URL("/artifactory/api/storage/"+path, nil), Authorize: authorize(api, path)}
+	_, err := api.Ask(ctx, q, nil)
+	if providers.ClassOf(err) == providers.NotFound {
+		return true, nil
+	}
+	return false, err
+}
+
 func hint(err error) error {
 	if providers.ClassOf(err) != providers.Denied || registry.Status(err) == 0 {
 		return err

@@ -21,6 +21,7 @@ func Kind() registry.Kind {
 		},
 		Serves:       hosts.MatchString,
 		Repositories: repositories,
+		Missing:      missing,
 	}
 }
 

@@ -63,7 +63,9 @@ func (l *logins) login(ctx context.Context, api *registry.API, c registry.Creden
 	var answer struct {
 		Token string `json:"access_token"`
 	}
-	if _, err := api.Ask(ctx, q, &answer); err != nil {
+	if _, err := api.Ask(ctx, q, &answer); providers.ClassOf(err) == providers.Denied {
+		return "", registry.Hint(err, "The web interface of Docker Hub does not take the credential for docker.io; use a user name and a personal access token.")
+	} else if err != nil {
 		return "", err
 	}
 	if answer.Token == "" {

@@ -14,6 +14,9 @@ import (
 // says which, in words. [ErrNone] means that none of these is there.
 type Token func(ctx context.Context) (token string, expires time.Time, source string, err error)
 
+// tokenUser is the name that goes with an access token as password.
+const tokenUser = "oauth2accesstoken"
+
 // ErrNone says that there are no Application Default Credentials at all, as
 // opposed to such that do not work.
 var ErrNone = errors.New("no Application Default Credentials")
@@ -31,6 +34,6 @@ func (t Token) credential(ctx context.Context, api *registry.API, _ providers.Re
 			"Renew them with gcloud auth application-default login, or check GOOGLE_APPLICATION_CREDENTIALS and the service account that it names.",
 			"Application Default Credentials do not work: %s", providers.Printable(err.Error(), 400))
 	}
-	return registry.Credential{Username: "oauth2accesstoken", Password: func() string { return token }, Expires: expires,
+	return registry.Credential{Username: tokenUser, Password: func() string { return token }, Expires: expires,
 		Origin: "Google Application Default Credentials: " + source}, nil
 }

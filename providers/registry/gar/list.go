@@ -2,6 +2,7 @@ package gar
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -70,13 +71,110 @@ func tags(ctx context.Context, api *registry.API, path string) (found registry.T
 	return found, nil
 }
 
-// repositories walks the tree below prefix: an answer for each folder and
-// repository. A path that holds manifests is a repository.
+// repositories asks Artifact Registry's own interface, which takes access tokens,
+// and walks where that is not to be had, as at gcr.io and with a key file.
 func repositories(ctx context.Context, api *registry.API, prefix string) (names []string, err error) {
 	if prefix == "" {
 		return nil, registry.Request{Op: "list repositories of", On: api.Host()}.Fail(providers.Unsupported,
 			"Name the project: "+api.Host()+"/PROJECT or "+api.Host()+"/PROJECT/REPOSITORY.", "the registry of all of Google has no list")
 	}
+	location, ok := strings.CutSuffix(strings.TrimSuffix(api.Host(), ":443"), "-docker.pkg.dev")
+	if !ok {
+		return walk(ctx, api, prefix)
+	}
+	names, begun, err := images(ctx, api, location, prefix)
+	switch class := providers.ClassOf(err); {
+	case !begun && (class == providers.Denied || class == providers.NotFound || class == providers.Unsupported):
+		walked, failed := walk(ctx, api, prefix)
+		if failed == nil {
+			return walked, nil
+		}
+	}
+	return names, err
+}
+
+// images gives the names of all images of the repositories that prefix covers
+// (docs.cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locations.repositories.dockerImages/list).
+// begun says that a page was read, so that what failed later is a part.
+func images(ctx context.Context, api *registry.API, location, prefix string) (names []string, begun bool, err error) {
+	parts := strings.SplitN(prefix, "/", 3)
+	project, tops := parts[0], parts[1:min(2, len(parts))]
+	q := registry.Request{Op: "list repositories of", On: providers.Repository{Host: api.Host(), Path: prefix}.String(), Endpoint: "artifactregistry"}
+	q.Authorize = func(ctx context.Context, req *http.Request) error {
+		c, err := api.Credential(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		if c.Username != tokenUser || c.Password == nil {
+			return q.Fail(providers.Denied, "Use Application Default Credentials, or name the repositories.", "Artifact Registry's interface wants an access token, and there is none")
+		}
+		req.Header.Set("Authorization", "Bearer "+c.Password())
+		return nil
+	}
+	base := "/v1/projects/" + url.PathEscape(project) + "/locations/" + location + "/repositories"
+	if len(tops) == 0 {
+		err = pages(ctx, api, q, base, func(p answer) {
+			begun = true
+			for _, r := range p.Repositories {
+				if r.Format == "DOCKER" {
+					tops = append(tops, r.Name[strings.LastIndexByte(r.Name, '/')+1:])
+				}
+			}
+		})
+		if err != nil {
+			return nil, begun, err
+		}
+	}
+	for _, top := range tops {
+		err = pages(ctx, api, q, base+"/"+url.PathEscape(top)+"/dockerImages", func(p answer) {
+			begun = true
+			for _, image := range p.Images {
+				_, name, _ := strings.Cut(image.URI, "/")
+				name, _, _ = strings.Cut(name, "@")
+				names = append(names, name)
+			}
+		})
+		if err != nil {
+			return nil, begun, err
+		}
+	}
+	return names, begun, nil
+}
+
+// answer is a page of either list.
+type answer struct {
+	Repositories []struct {
+		Name   string `json:"name"`
+		Format string `json:"format"`
+	} `json:"repositories"`
+	Images []struct {
+		URI string `json:"uri"` // host/project/repository/image@digest
+	} `json:"dockerImages"`
+	Next string `json:"nextPageToken"`
+}
+
+func pages(ctx context.Context, api *registry.API, q registry.Request, path string, each func(answer)) error {
+	query := url.Values{"pageSize": {"1000"}}
+	for {
+		q.URL = api.At(apiHost, path, query)
+		var p answer
+		if _, err := api.Ask(ctx, q, &p); err != nil {
+			if providers.ClassOf(err) == providers.Denied && registry.Status(err) != 0 {
+				err = registry.Hint(err, "The identity needs artifactregistry.dockerimages.list and artifactregistry.repositories.list, as in the role Artifact Registry Reader.")
+			}
+			return err
+		}
+		each(p)
+		if p.Next == "" {
+			return nil
+		}
+		query.Set("pageToken", p.Next)
+	}
+}
+
+// walk goes down the tree below prefix: an answer for each folder and
+// repository. A path that holds manifests is a repository.
+func walk(ctx context.Context, api *registry.API, prefix string) (names []string, err error) {
 	for todo := []string{prefix}; len(todo) > 0; todo = todo[1:] {
 		at := todo[0]
 		p, err := list(ctx, api, "list repositories of", at)

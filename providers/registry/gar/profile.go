@@ -28,6 +28,7 @@ func Kind(token Token) registry.Kind {
 			Rates: registry.Rates{Listings: 1000, Looks: 1000, Reads: 1000, Pulls: 1000, Opens: 300, Pushes: 300, Writes: 300, Deletes: 300},
 		},
 		Serves:       serves,
+		Pairs:        pairs,
 		Repositories: repositories,
 		Tags:         tags,
 		Create:       create,
@@ -41,5 +42,14 @@ func Kind(token Token) registry.Kind {
 // cloud.google.com/artifact-registry/docs/repositories/repo-locations and
 // cloud.google.com/container-registry/docs/overview.
 var hosts = regexp.MustCompile(`^(?:[a-z0-9]+(?:-[a-z0-9]+)*-docker\.pkg\.dev|(?:(?:us|eu|asia|marketplace|k8s|mirror|l|launcher)\.)?gcr\.io)(?::443)?$`)
+
+const apiHost = "artifactregistry.googleapis.com"
+
+func pairs(s registry.Settings) []string {
+	if serves(s.Host) {
+		return []string{apiHost}
+	}
+	return nil
+}
 
 func serves(host string) bool { return hosts.MatchString(host) }
