@@ -47,7 +47,7 @@ func TestTwentyRegistriesSixInTrouble(t *testing.T) {
 		if disturb {
 			dests[down].Stop()
 			dests[stalls].Faults.Add(registrytest.Fault{Method: "PUT", Kind: "upload", Times: -1, Gate: stalled, Status: 500})
-			dests[throttles].Faults.Add(registrytest.Fault{Times: 12, Status: 429, Header: http.Header{"Retry-After": {"2"}}})
+			dests[throttles].Faults.Add(registrytest.Fault{Times: 3, Status: 429, Header: http.Header{"Retry-After": {"2"}}})
 			for n := 1; n < 400; n++ {
 				if n%10 < 3 {
 					dests[flaky].Faults.Add(registrytest.Fault{Nth: n, Status: 502})

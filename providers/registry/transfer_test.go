@@ -63,6 +63,8 @@ type laneTest struct {
 	learned      Learned
 	ledger       Ledger
 	clock        *quick
+	login        bool
+	at           string // host of the destination, when dest is a stand-in
 }
 
 func newLane(t *testing.T, o ...registrytest.Option) *laneTest {
@@ -78,8 +80,15 @@ func newLane(t *testing.T, o ...registrytest.Option) *laneTest {
 func (l *laneTest) client(t *testing.T) *Client {
 	t.Helper()
 	l.kind.Name = "test"
+	to := Settings{Host: l.at, PlainHTTP: true, Kind: "test"}
+	if l.at == "" {
+		to.Host = l.dest.Host()
+	}
+	if l.login {
+		to.Credential = canary
+	}
 	c := clientOf(t, Options{Clock: l.clock, Kinds: []Kind{l.kind}, Learned: l.learned, Ledger: l.ledger, Registries: []Settings{
-		{Host: l.source.Host(), PlainHTTP: true}, {Host: l.dest.Host(), PlainHTTP: true, Kind: "test"}}})
+		{Host: l.source.Host(), PlainHTTP: true}, to}})
 	c.sizes = small
 	return c
 }
