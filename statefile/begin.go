@@ -191,6 +191,9 @@ func (j *Journal) tidy(f File, info Info, s *State) error {
 // both. Any other second name would be written through, so it is refused.
 func (j *Journal) dropSecondName(info Info) error {
 	bak, err := j.fsys.Lstat(backupName(j.path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("it has %d names (hard links), and whether one is our backup can not be seen: %w", info.Links, err)
+	}
 	if err == nil && bak.ID == info.ID && info.Links == 2 {
 		return j.fsys.Remove(backupName(j.path))
 	}

@@ -23,6 +23,7 @@ type job struct {
 	desired map[string]Record
 	order   []string // addresses, in the order in which they are done
 	intents map[string]bool
+	options Options // beyond clock and randomness
 }
 
 // randomJob wants some records of start changed, removed and added.
@@ -68,7 +69,9 @@ func (b *job) run(d *statefiletest.Disk, c *clock, world map[string]int, acknowl
 	if err != nil {
 		return err
 	}
-	j, s, err := Begin(context.Background(), l, file, RunInfo{Run: "job"}, Options{Clock: c, Rand: &counter{}})
+	opts := b.options
+	opts.Clock, opts.Rand = c, &counter{}
+	j, s, err := Begin(context.Background(), l, file, RunInfo{Run: "job"}, opts)
 	if err != nil {
 		return errors.Join(err, l.Release())
 	}
