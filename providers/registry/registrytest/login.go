@@ -23,9 +23,11 @@ func (s *site) settle(t testing.TB, with *settings) {
 	}
 	life := cmp.Or(with.tokenLife, s.Login.Life, 5*time.Minute)
 	s.Login.Life = life
-	s.users = append(s.users, embedded.User{Name: s.user(), Password: CanaryPassword})
+	owner := with.owner(s.user())
+	s.secret = owner.Password
+	s.users = append(s.users, owner)
 	if s.Login.Password {
-		s.passwords[CanaryPassword] = s.now().Add(life)
+		s.passwords[s.secret] = s.now().Add(life)
 	}
 	if s.Login.Basic {
 		with.Login = s.enter
@@ -59,12 +61,12 @@ func (s *site) enter(name, password string) (embedded.User, bool) {
 	return embedded.User{}, false
 }
 
-// give makes a password that an API hands out. It contains [CanaryPassword],
-// so that a search for that one finds it.
+// give makes a password that an API hands out. It contains the owner's, so
+// that a search for that one finds it.
 func (s *site) give() (password string, ends time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	password = fmt.Sprintf("%s-%d", CanaryPassword, len(s.passwords))
+	password = fmt.Sprintf("%s-%d", cmp.Or(s.secret, CanaryPassword), len(s.passwords))
 	ends = s.now().Add(s.Login.Life)
 	s.passwords[password] = ends
 	return password, ends

@@ -121,10 +121,11 @@ func (r *remote) send(method, target string, header map[string]string, body []by
 	token := r.tokens[repositoryOf(target)]
 	r.mu.Unlock()
 	switch {
+	case header["Authorization"] != "": // the caller knows better
 	case token != "":
 		request.Header.Set("Authorization", "Bearer "+token)
 	case r.peer.login:
-		request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), CanaryPassword)
+		request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), cmp.Or(r.peer.password, CanaryPassword))
 	}
 	response, err := r.peer.client.Do(request)
 	if err != nil {
@@ -162,7 +163,7 @@ func (r *remote) login(challenge, target string) error {
 	if err != nil {
 		return err
 	}
-	request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), CanaryPassword)
+	request.SetBasicAuth(cmp.Or(r.peer.user, CanaryUser), cmp.Or(r.peer.password, CanaryPassword))
 	response, err := r.peer.client.Do(request)
 	if err != nil {
 		return err

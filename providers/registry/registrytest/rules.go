@@ -15,7 +15,8 @@ import (
 // request of the distribution API whose name is valid and that may come in.
 func (s *site) rule(w http.ResponseWriter, r *http.Request) {
 	kind, name, reference := embedded.Endpoint(r.URL.Path)
-	if name != "" && s.refuseName(w, name) {
+	walking := kind == "tags" && s.Listing.Maps // what lies between the root and an image can be listed, too
+	if name != "" && !walking && s.refuseName(w, name) {
 		return
 	}
 	if s.refuseDigest(w, r, reference) || s.refuseUnknown(w, r, name) {

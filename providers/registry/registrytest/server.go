@@ -1,6 +1,7 @@
 package registrytest
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/pem"
 	"io"
@@ -41,6 +42,14 @@ type settings struct {
 	pullLimit   int
 	pullWindow  time.Duration
 	lag         Lag
+	ledger      *Ledger
+	ledgerName  string
+	password    string
+}
+
+// owner is who may do everything.
+func (s *settings) owner(name string) embedded.User {
+	return embedded.User{Name: name, Password: cmp.Or(s.password, CanaryPassword)}
 }
 
 // Option changes how a registry starts. Those that only one of [Start] and
@@ -104,7 +113,7 @@ func Start(t testing.TB, options ...Option) *Server {
 		s.store = embedded.NewMemory()
 	}
 	server := &Server{Recorder: &Recorder{}, Faults: &Faults{}}
-	known := peer{tls: s.tls, login: s.basic || s.login || s.tokenLife > 0}
+	known := peer{tls: s.tls, login: s.basic || s.login || s.tokenLife > 0, password: s.password}
 	switch {
 	case s.personality != nil:
 		server.site = newSite(*s.personality, s)
@@ -113,7 +122,7 @@ func Start(t testing.TB, options ...Option) *Server {
 		server.Recorder.endpoint, server.Faults.endpoint = server.site.endpoint, server.site.endpoint
 		known.user = server.site.user()
 	case s.basic:
-		s.Users = []embedded.User{{Name: CanaryUser, Password: CanaryPassword}}
+		s.Users = []embedded.User{s.owner(CanaryUser)}
 	case s.tokenLife > 0:
 		server.Tokens = issuer(t, s)
 		s.Options.Tokens = server.Tokens
@@ -125,6 +134,9 @@ func Start(t testing.TB, options ...Option) *Server {
 		known.prepare = server.CreateRepository
 	}
 	handler = server.Recorder.Wrap(server.Faults.Wrap(handler))
+	if s.ledger != nil {
+		handler = s.ledger.Wrap(s.ledgerName, handler)
+	}
 	server.http = httptest.NewUnstartedServer(handler)
 	server.http.Config.ErrorLog = log.New(io.Discard, "", 0) // connections are dropped on purpose
 	if s.tls {
@@ -142,7 +154,7 @@ func Start(t testing.TB, options ...Option) *Server {
 func issuer(t testing.TB, s settings) *embedded.Tokens {
 	t.Helper()
 	tokens, err := embedded.NewTokens(embedded.TokenOptions{
-		Users: append([]embedded.User{{Name: CanaryUser, Password: CanaryPassword}}, s.users...),
+		Users: append([]embedded.User{s.owner(CanaryUser)}, s.users...),
 		Life:  s.tokenLife,
 		Now:   s.Now,
 	})
@@ -178,6 +190,8 @@ type peer struct {
 	tls    bool
 	login  bool   // with the canary credentials
 	user   string // empty for CanaryUser
+
+	password string // empty for CanaryPassword
 
 	back    *http.Client            // past a personality; nil without one
 	prepare func(repository string) // creates what must be there before a push; nil for nothing

@@ -32,6 +32,7 @@ type site struct {
 	tokens *embedded.Tokens // nil without a login by token
 	locked bool             // a login is asked for
 	users  []embedded.User
+	secret string // the owner's password
 
 	inner http.Handler // the embedded endpoints
 	open  http.Handler // keep over inner: the back door
