@@ -61,21 +61,43 @@ freightliner {
 `
 
 func (p *program) initCommand() *cobra.Command {
-	var state string
+	var f stateFlags
+	var driver bool
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Prepare a directory: starter file, .gitattributes, .gitignore",
 		Long: `Prepares a directory: a commented starter configuration if there is none, and the
-lines that git needs to keep the state file whole and plans out. What exists is
-never overwritten; missing lines are appended.`,
+lines that git needs to keep the state file whole and everything else out. What
+exists is never overwritten; missing lines are appended. It prints the two lines
+of git configuration that let git merge states by record, and runs neither: your
+git configuration is yours.`,
 		Args: atMost(0),
-		RunE: func(*cobra.Command, []string) error { return p.initialise(state) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if driver {
+				fmt.Fprint(p.stdout, mergeDriver)
+				return nil
+			}
+			return p.initialise(cmd, &f)
+		},
 	}
-	cmd.Flags().StringVar(&state, "state", config.DefaultState, "the state file is `FILE`")
+	f.variableFlags.add(cmd)
+	cmd.Flags().StringVar(&f.state, "state", "", "the state file is `FILE`, whatever the configuration says")
+	cmd.Flags().BoolVar(&driver, "merge-driver", false, "only print the git configuration of the merge driver")
 	return cmd
 }
 
-func (p *program) initialise(state string) error {
+// mergeDriver is what git has to be told once in each clone, since it does not
+// take commands to run from a repository.
+const mergeDriver = `git config merge.freightliner.name "freightliner state, merged by record"
+git config merge.freightliner.driver "freightliner state merge-driver %O %A %B %L %P"
+`
+
+// attributes for git: the state is checksummed to the byte, so its line ends are
+// not to be touched, and it is merged by record where the driver is configured.
+// Where it is not, git merges it as text, which is safe too.
+const attributes = " -text merge=freightliner"
+
+func (p *program) initialise(cmd *cobra.Command, f *stateFlags) error {
 	root, err := os.OpenRoot(".")
 	if err != nil {
 		return fmt.Errorf("open the directory: %w", err)
@@ -84,19 +106,62 @@ func (p *program) initialise(state string) error {
 	if err := p.starterFile(); err != nil {
 		return err
 	}
-	if filepath.IsLocal(state) {
-		// -text: the state is checksummed to the byte, so git must not touch its line ends.
-		pattern := "/" + path.Clean(filepath.ToSlash(state))
-		err := p.appendLines(root, ".gitattributes", "# freightliner's state is checksummed: no line-end conversion", pattern+" -text")
-		if err != nil {
-			return err
-		}
-	}
-	if err := p.appendLines(root, ".gitignore", "# freightliner's lock and saved plans", ".freightliner/", "*.flplan"); err != nil {
+	state, err := p.stateToBe(cmd, f)
+	if err != nil {
 		return err
+	}
+	patterns := []string{"*.state" + attributes}
+	if path.Ext(filepath.ToSlash(state)) != ".state" && filepath.IsLocal(state) {
+		patterns = append(patterns, attributePattern(state)+attributes)
+	}
+	if err := p.appendLines(root, ".gitattributes", "# freightliner's state is checksummed: no line-end conversion, and a merge by record", patterns...); err != nil {
+		return err
+	}
+	if err := p.appendLines(root, ".gitignore", "# freightliner's lock and backups, what a broken run saved, and saved plans", ".freightliner/", "*.saved-*", ".*.tmp-*", "*.flplan"); err != nil {
+		return err
+	}
+	fmt.Fprint(p.stdout, "\nTo let git merge states by record, run this once in each clone:\n")
+	for line := range strings.Lines(mergeDriver) {
+		fmt.Fprint(p.stdout, "    "+line)
 	}
 	fmt.Fprint(p.stdout, "\nFreightliner is ready. Describe what you want in freightliner.hcl, then run:\n    freightliner plan\n")
 	return nil
+}
+
+// stateToBe is the state's path, as far as it can be known: a configuration may
+// want variables that nobody has set yet, and that is no reason to stop here.
+func (p *program) stateToBe(cmd *cobra.Command, f *stateFlags) (string, error) {
+	found, err := configured()
+	if f.state != "" || err != nil || found == "" {
+		return stateName(f.state, nil), err
+	}
+	vars, err := f.variables(cmd, p.env)
+	if err != nil {
+		return "", err
+	}
+	root, err := os.OpenRoot(".")
+	if err != nil {
+		return "", fmt.Errorf("open the directory: %w", err)
+	}
+	defer root.Close()
+	cfg, diags := config.Load(root.FS(), ".", vars, config.Options{Version: buildVersion(), ReadFile: readSmallFile})
+	if diags.HasErrors() {
+		fmt.Fprintf(p.stdout, "The configuration has mistakes (\"freightliner validate\" lists them), so %s is taken for the state.\n", config.DefaultState)
+	}
+	return stateName("", cfg), nil
+}
+
+// attributePattern names one file of this directory in .gitattributes, where
+// blanks and quotation marks need quotes and globs are to be taken literally.
+func attributePattern(name string) string {
+	pattern := "/" + path.Clean(filepath.ToSlash(name))
+	for _, special := range []string{`\`, "*", "?", "["} {
+		pattern = strings.ReplaceAll(pattern, special, `\`+special)
+	}
+	if strings.ContainsAny(pattern, " \t\"") {
+		pattern = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(pattern) + `"`
+	}
+	return pattern
 }
 
 // configured names a configuration file of the working directory; empty when

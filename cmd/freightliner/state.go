@@ -1,23 +1,32 @@
 package main
 
 import (
-	"bufio"
+	"context"
+	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"freightliner/config"
 	"freightliner/providers"
 	"freightliner/statefile"
 )
 
 func (p *program) stateCommand() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "state", Short: "Look into the state file and keep it well"})
-	cmd.AddCommand(p.stateList(), p.stateShow(), p.stateVerify(), p.stateCompact())
+	cmd.AddCommand(
+		p.stateList(), p.stateShow(), p.stateDiff(), p.stateVerify(),
+		p.stateMv(), p.stateRm(), p.stateCompact(), p.stateUpgrade(),
+		p.stateMerge(), p.stateMergeDriver(), p.stateRepair(), p.stateRebuild(),
+	)
 	return cmd
 }
+
+// stateFormat is the version of what the state commands print with -json
+// (docs/state-commands.md): the minor number grows when members are added, the
+// major when one changes.
+const stateFormat = "1.0"
 
 // stateFlags are what every state command has.
 type stateFlags struct {
@@ -30,247 +39,87 @@ func (f *stateFlags) add(cmd *cobra.Command, withJSON bool) *cobra.Command {
 	f.variableFlags.add(cmd)
 	cmd.Flags().StringVar(&f.state, "state", "", "the state file is `FILE`, whatever the configuration says")
 	if withJSON {
-		cmd.Flags().BoolVar(&f.json, "json", false, "print as JSON (docs/plan-json.md)")
+		cmd.Flags().BoolVar(&f.json, "json", false, "print as JSON (docs/state-commands.md)")
 	}
 	return cmd
 }
 
+// read reads the state without a lock.
 func (f *stateFlags) read(p *program, cmd *cobra.Command) (*statefile.State, string, error) {
-	vars, err := f.variables(cmd, p.env)
+	name, err := f.name(p, cmd)
 	if err != nil {
 		return nil, "", err
 	}
-	return p.findState(f.state, vars)
+	state, err := readState(name)
+	return state, name, err
 }
 
-// jsonRecord is one record of the state.
-type jsonRecord struct {
-	Address        string           `json:"address"`
-	Kind           statefile.Kind   `json:"kind"`
-	Destination    string           `json:"destination,omitempty"`
-	Digest         providers.Digest `json:"digest,omitempty"`
-	Source         providers.Digest `json:"source_digest,omitempty"`
-	Selection      string           `json:"selection,omitempty"`
-	OnRemove       string           `json:"on_remove,omitempty"`
-	PreventDestroy bool             `json:"prevent_destroy,omitempty"`
-	Created        bool             `json:"created,omitempty"`
-}
-
-func recordOf(r *statefile.Record) jsonRecord {
-	return jsonRecord{r.Address, r.Kind, r.Destination, r.Digest, r.Source, r.Selection, r.OnRemove, r.Protect, r.Created}
-}
-
-// writeStateJSON writes the state for programs, one record a line.
-func writeStateJSON(w io.Writer, state *statefile.State) error {
-	e := &lineEncoder{w: w}
-	e.object(struct {
-		Format    string           `json:"format_version"`
-		State     providers.Digest `json:"state,omitempty"`
-		Lineage   string           `json:"lineage,omitempty"`
-		Canonical bool             `json:"canonical"`
-	}{planFormat, state.ID(), state.Lineage(), state.Canonical()})
-	var records []statefile.Record
-	for r := range state.All() {
-		records = append(records, r)
+// name is the state's path, whether or not anything is there. Where there is no
+// configuration at all, the default name is as good as any.
+func (f *stateFlags) name(p *program, cmd *cobra.Command) (string, error) {
+	if f.state != "" {
+		return f.state, nil
 	}
-	writeList(e, "records", records, func(r *statefile.Record) any { return recordOf(r) })
-	e.raw([]byte("}\n"))
-	return e.err
+	found, err := configured()
+	if err != nil || found == "" {
+		return config.DefaultState, err
+	}
+	cfg, err := f.config(p, cmd)
+	return stateName("", cfg), err
 }
 
-func (p *program) stateList() *cobra.Command {
-	var f stateFlags
-	cmd := &cobra.Command{
-		Use:   "list [ADDRESS]",
-		Short: "List the addresses in the state",
-		Long: `Lists the addresses in the state, or those at and below one: a block, a path or a
-repository.`,
-		Args: atMost(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			state, _, err := f.read(p, cmd)
-			if err != nil {
-				return err
-			}
-			out := bufio.NewWriter(p.stdout)
-			defer out.Flush()
-			var found []statefile.Record
-			for r := range state.All() {
-				if len(args) == 0 || covers(args[0], r.Address) {
-					found = append(found, r)
-				}
-			}
-			if f.json {
-				e := &lineEncoder{w: out}
-				e.object(struct {
-					Format string `json:"format_version"`
-				}{planFormat})
-				writeList(e, "records", found, func(r *statefile.Record) any { return recordOf(r) })
-				e.raw([]byte("}\n"))
-				return e.err
-			}
-			for _, r := range found {
-				fmt.Fprintln(out, clean(r.Address))
-			}
-			return nil
-		},
+func (f *stateFlags) config(p *program, cmd *cobra.Command) (*config.Config, error) {
+	vars, err := f.variables(cmd, p.env)
+	if err != nil {
+		return nil, err
 	}
-	return f.add(cmd, true)
+	s := &session{program: p, out: p.stdout}
+	return s.loadConfig(vars)
 }
 
-// covers reports whether address is top or lies below it, by whole segments.
-func covers(top, address string) bool {
-	rest, ok := strings.CutPrefix(address, top)
-	return ok && (rest == "" || strings.ContainsRune("/:@[", rune(rest[0])) || strings.HasSuffix(top, "/"))
+// changeFlags are what state commands that write have besides.
+type changeFlags struct {
+	stateFlags
+	lockTimeout time.Duration
+	dryRun      bool
+	autoApprove bool
 }
 
-func (p *program) stateShow() *cobra.Command {
-	var f stateFlags
-	cmd := &cobra.Command{
-		Use:   "show ADDRESS",
-		Short: "Show one record of the state",
-		Args:  exactly(1, "the address, as \"freightliner state list\" prints it"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			state, name, err := f.read(p, cmd)
-			if err != nil {
-				return err
-			}
-			r, ok := state.Lookup(args[0])
-			if !ok {
-				return hinted(fmt.Errorf("%s is not in the state %s", quoted(args[0]), clean(name)), nearest(state, args[0]))
-			}
-			if f.json {
-				p.printJSON(recordOf(&r))
-				return nil
-			}
-			p.showRecord(&r)
-			return nil
-		},
-	}
-	return f.add(cmd, true)
+func (f *changeFlags) add(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().DurationVar(&f.lockTimeout, "lock-timeout", 0, "wait for the state's lock for at most `TIME`, such as 10m (default: do not wait)")
+	return f.stateFlags.add(cmd, true)
 }
 
-// nearest names addresses under the same block, for a mistyped one.
-func nearest(state *statefile.State, address string) string {
-	var known []string
-	block, _, _ := strings.Cut(address, "/")
-	for r := range state.Under(block) {
-		if known = append(known, r.Address); len(known) == 1000 {
-			break
-		}
-	}
-	if hint := didYouMean("", address, known); hint != "" {
-		return hint
-	}
-	return "\"freightliner state list\" prints the addresses."
+func (f *changeFlags) addDryRun(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
 }
 
-func (p *program) showRecord(r *statefile.Record) {
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(p.stdout, "%-16s%s\n", name, clean(value))
-		}
-	}
-	yes := func(b bool) string {
-		if b {
-			return "true"
-		}
-		return ""
-	}
-	line("address", r.Address)
-	line("kind", string(r.Kind))
-	line("destination", r.Destination)
-	line("digest", string(r.Digest))
-	line("source_digest", string(r.Source))
-	line("selection", r.Selection)
-	line("on_remove", r.OnRemove)
-	line("prevent_destroy", yes(r.Protect))
-	line("created", yes(r.Created))
+func (f *changeFlags) addAutoApprove(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do not ask")
 }
 
-func (p *program) stateVerify() *cobra.Command {
-	var f stateFlags
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Check every line of the state file",
-		Args:  atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			state, name, err := f.read(p, cmd)
-			if err != nil {
-				return err
-			}
-			if f.json {
-				p.printJSON(verified(state, name))
-				return nil
-			}
-			p.tellVerified(state, name)
-			return nil
-		},
+func (f *changeFlags) check(cmd *cobra.Command) error {
+	if f.lockTimeout < 0 {
+		return &usageError{cmd, "flag -lock-timeout: must not be negative", ""}
 	}
-	return f.add(cmd, true)
+	if asks := cmd.Flags().Lookup("auto-approve") != nil && !f.autoApprove && !f.dryRun; asks && f.json {
+		return &usageError{cmd, "-json can not ask: give -auto-approve", ""}
+	}
+	return nil
 }
 
-// verifiedJSON is what state verify -json prints of a good state; a damaged one
-// is told as every error is, with exit 6.
-type verifiedJSON struct {
-	Path        string           `json:"path"`
-	Exists      bool             `json:"exists"`
-	State       providers.Digest `json:"state,omitempty"`
-	Records     int              `json:"records"`
-	Canonical   bool             `json:"canonical"`
-	Interrupted bool             `json:"interrupted"`
-	TornBytes   int              `json:"torn_bytes"`
+// heldState is the state while one command works on it.
+type heldState struct {
+	*session
+	ctx   context.Context
+	place *statePlace
+	lock  *statefile.Lock  // nil in a dry run, which writes nothing
+	was   providers.Digest // of the file's bytes when the work began; empty when there was no file
 }
 
-func verified(state *statefile.State, name string) verifiedJSON {
-	_, cut := state.Interrupted()
-	return verifiedJSON{name, state.Exists(), state.ID(), state.Len(), state.Canonical(), cut, state.Torn()}
-}
-
-func (p *program) tellVerified(state *statefile.State, name string) {
-	if !state.Exists() {
-		fmt.Fprintf(p.stdout, "There is no state yet: %s does not exist.\n", clean(name))
-		return
-	}
-	fmt.Fprintf(p.stdout, "The state is valid: %s in %s, %s\n", plural(state.Len(), "record"), clean(name), state.ID())
-	if run, cut := state.Interrupted(); cut {
-		fmt.Fprintf(p.stdout, "The last run (by %s) was cut off; what it finished counts. \"freightliner apply\" resumes it.\n", clean(run.By))
-	}
-	if n := state.Torn(); n > 0 {
-		fmt.Fprintf(p.stdout, "A crash left %s half-written at the end; they do not count and go with the next apply or compact.\n", plural(n, "byte"))
-	}
-	if !state.Canonical() {
-		fmt.Fprintln(p.stdout, "It ends with a journal. \"freightliner state compact\" folds it, before a commit to git.")
-	}
-}
-
-func (p *program) stateCompact() *cobra.Command {
-	var f stateFlags
-	var timeout time.Duration
-	cmd := &cobra.Command{
-		Use:   "compact",
-		Short: "Fold the journal of an interrupted run into the snapshot",
-		Args:  atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if timeout < 0 {
-				return &usageError{cmd, "flag -lock-timeout: must not be negative", ""}
-			}
-			before, name, err := f.read(p, cmd)
-			if err != nil {
-				return err
-			}
-			if before.Canonical() {
-				fmt.Fprintln(p.stdout, "Nothing to do: the state has no journal.")
-				return nil
-			}
-			return p.compact(cmd, name, timeout)
-		},
-	}
-	cmd.Flags().DurationVar(&timeout, "lock-timeout", 0, "wait for the state's lock for at most `TIME`, such as 10m (default: do not wait)")
-	return f.add(cmd, false)
-}
-
-func (p *program) compact(cmd *cobra.Command, name string, timeout time.Duration) error {
-	s := &session{program: p, command: "compact", out: p.stdout}
+// hold takes the lock of the state called name, unless this is a dry run, and
+// lets do work. A signal before the file is replaced ends the work.
+func (f *changeFlags) hold(p *program, cmd *cobra.Command, name string, do func(*heldState) error) error {
 	place, err := openStatePlace(name)
 	if err != nil {
 		return err
@@ -278,25 +127,95 @@ func (p *program) compact(cmd *cobra.Command, name string, timeout time.Duration
 	defer place.close()
 	ctx, end := p.cancelOnSignal(cmd.Context())
 	defer end()
-	lock, err := s.lockState(ctx, place, timeout)
+	s := &session{program: p, command: "state " + cmd.Name(), out: p.stdout}
+	h := &heldState{session: s, ctx: ctx, place: place}
+	err = h.work(f, do)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+func (h *heldState) work(f *changeFlags, do func(*heldState) error) error {
+	if !f.dryRun {
+		lock, err := h.lockState(h.ctx, h.place, f.lockTimeout)
+		if err != nil {
+			return err
+		}
+		defer lock.Release()
+		h.lock = lock
+	}
+	// The digest comes first: what is read after it and differs from it is
+	// refused by replace, so that nobody's change is overwritten unseen.
+	was, err := statefile.FileDigest(h.place.fsys, h.place.path)
 	if err != nil {
-		return err
+		if _, readErr := h.read(); readErr != nil {
+			return readErr // the same, with what to do about it
+		}
+		return fmt.Errorf("read the state %s: %w", clean(h.place.name), err)
 	}
-	defer lock.Release()
-	journal, _, err := s.openJournal(ctx, lock, place, nil)
-	if err != nil {
-		return err
+	h.was = was
+	return do(h)
+}
+
+// read reads the state.
+func (h *heldState) read() (*statefile.State, error) {
+	return statefile.Read(h.place.fsys, h.place.path)
+}
+
+// settled reads a state that is there and can be written anew as a whole. Open
+// intents have no place in a snapshot, so they must not be left behind.
+func (h *heldState) settled() (*statefile.State, error) {
+	state, err := h.read()
+	switch {
+	case err != nil:
+		return nil, err
+	case !state.Exists():
+		return nil, noState(h.place.name)
+	case len(state.Intents()) > 0:
+		return nil, hinted(fmt.Errorf("change the state %s: %w", clean(h.place.name), statefile.ErrUndecided), "Apply again: the next run looks at them first.")
 	}
-	if err := journal.Close(); err != nil {
-		return err
+	return state, nil
+}
+
+func noState(name string) error {
+	return hinted(fmt.Errorf("there is no state: %s does not exist", clean(name)), "\"freightliner apply\" makes one; \"freightliner state rebuild\" recreates a lost one from the registries.")
+}
+
+// replace puts state in the place of the file that the work began with.
+func (h *heldState) replace(state *statefile.State) error {
+	notes, err := statefile.Replace(h.ctx, h.lock, h.place.path, h.was, state, statefile.Options{})
+	for _, note := range notes {
+		fmt.Fprintf(h.stderr, "Note: %s.\n", clean(note))
 	}
-	for _, note := range journal.Notes() {
-		fmt.Fprintln(p.stdout, clean(note))
+	if errors.Is(err, statefile.ErrReplaced) {
+		return hinted(fmt.Errorf("replace the state %s: it was changed by somebody else meanwhile, and was left alone", clean(h.place.name)), "Look at it, and run the command again.")
 	}
-	after, err := statefile.Read(place.fsys, place.path)
-	if err != nil {
-		return err
+	return err
+}
+
+// filtered is state with every record as keep gives it, without those that it
+// drops.
+func filtered(state *statefile.State, keep func(statefile.Record) (statefile.Record, bool)) (*statefile.State, error) {
+	records := func(yield func(statefile.Record) bool) {
+		for r := range state.All() {
+			if r, ok := keep(r); ok && !yield(r) {
+				return
+			}
+		}
 	}
-	fmt.Fprintf(p.stdout, "Folded the journal: %s, %s\n", plural(after.Len(), "record"), after.ID())
-	return nil
+	return statefile.Build(state.Lineage(), records, nil)
+}
+
+// changed is the head of what commands print with -json that may write.
+type changedJSON struct {
+	Format  string           `json:"format_version"`
+	Path    string           `json:"path"`
+	DryRun  bool             `json:"dry_run"`
+	State   providers.Digest `json:"state,omitempty"`
+	Records int              `json:"records"`
+}
+
+func (h *heldState) changed(state *statefile.State) changedJSON {
+	return changedJSON{stateFormat, h.place.name, h.lock == nil, state.ID(), state.Len()}
 }
