@@ -43,7 +43,7 @@ type Record struct {
 	Kind    Kind
 
 	Destination string           // repo: "host/path"; image: "host/path:tag"; tree: "host/prefix"
-	Digest      providers.Digest // tag, image: at the destination; referrers: digest over the sorted referrer digests
+	Digest      providers.Digest // tag, image: at the destination; referrers: digest over the sorted referrer digests, empty while they are owed
 	Source      providers.Digest // tag, image: at the source, when it differs from Digest (a rewritten index)
 	Selection   string           // tree: fingerprint of its filters; tag, image: platforms that made Digest out of Source
 	OnRemove    string           // tree, image: "delete" when asked for; empty means forget

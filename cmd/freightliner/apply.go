@@ -317,6 +317,9 @@ func (a *application) ask(ctx context.Context) error {
 	case line := <-answer:
 		fmt.Fprintln(a.out)
 		if line == "yes\n" || line == "yes\r\n" {
+			// Time passed while the person decided, as with a saved plan: each
+			// destination is looked at again before it is written.
+			a.plan.Saved = true
 			return nil
 		}
 	}

@@ -30,7 +30,7 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: `Reads the destinations of everything in the state: every tag must have the digest
 that was recorded, every manifest is read and hashed, and every blob must be there;
 with -deep every blob is read and hashed too. It changes nothing.
-Exits 2 when something does not match.`,
+Exits 2 when something does not match, 3 when a part could not be looked at.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			vars, err := f.variables(cmd, p.env)
@@ -86,10 +86,27 @@ func (s *session) verify(parent context.Context, f verifyFlags, vars config.Vari
 	} else {
 		writeVerify(s.out, report, f.deep)
 	}
-	if err == nil && len(report.Mismatches) > 0 {
-		err = &exit{code: exitChanges}
+	if err != nil {
+		return err
 	}
-	return err
+	return verifyExit(report)
+}
+
+// verifyExit is 2 where something is not as recorded, and 3 where nothing worse
+// is known than that a part could not be looked at.
+func verifyExit(report *executor.VerifyReport) error {
+	code := exitDone
+	for _, m := range report.Mismatches {
+		switch providers.ClassOf(m.Err) {
+		case providers.NotFound, providers.Conflict:
+			return &exit{code: exitChanges}
+		}
+		code = exitPartial
+	}
+	if code == exitDone {
+		return nil
+	}
+	return &exit{code: code}
 }
 
 func writeVerify(w io.Writer, report *executor.VerifyReport, deep bool) {
