@@ -400,7 +400,7 @@ func (a *authorizer) ask(ctx context.Context, scopes []string) (Credential, erro
 
 		credential, err := a.find(ctx, scopes)
 		if err != nil && held != nil && now.Before(held.Expires) && providers.ClassOf(err).Retryable() {
-			credential, err = *held, nil // it still works; the next caller tries again
+			credential, err = *held, nil // it still works, and is tried again when 80 % of what is left is over
 		}
 		a.mu.Lock()
 		close(a.asking)

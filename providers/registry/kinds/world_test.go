@@ -27,7 +27,7 @@ type site struct {
 	host        string   // of the registry
 	others      []string // hosts that belong to it
 	place       string   // where repositories may be
-	catalog     bool     // the registry's own catalog tells everything
+	catalog     bool     // the registry's own catalog, or tree, tells everything
 	bulk        bool     // tags come with digests
 }
 
@@ -35,7 +35,7 @@ var sites = []site{
 	{personality: registrytest.Generic, host: "registry.example.com", place: "acme/", catalog: true},
 	{personality: registrytest.ECR, host: "123456789012.dkr.ecr.eu-west-1.amazonaws.com", others: []string{"api.ecr.eu-west-1.amazonaws.com"}, place: "acme/", catalog: true, bulk: true},
 	{personality: registrytest.ECRPublic, host: "public.ecr.aws", others: []string{"api.ecr-public.us-east-1.amazonaws.com"}, place: registrytest.PublicAlias + "/", bulk: true},
-	{personality: registrytest.GAR, host: "europe-docker.pkg.dev", others: []string{"artifactregistry.googleapis.com"}, place: "acme/main/", bulk: true},
+	{personality: registrytest.GAR, host: "europe-docker.pkg.dev", others: []string{"artifactregistry.googleapis.com"}, place: "acme/main/", catalog: true, bulk: true},
 	{personality: registrytest.ACR, host: "freightliner.azurecr.io", others: []string{"login.microsoftonline.com"}, place: "acme/", catalog: true, bulk: true},
 	{personality: registrytest.GHCR, host: "ghcr.io", others: []string{"api.github.com"}, place: "acme/", bulk: true},
 	{personality: registrytest.DockerHub, host: "docker.io", others: []string{"registry-1.docker.io", "auth.docker.io", "hub.docker.com"}, place: "acme/", bulk: true},

@@ -1,0 +1,161 @@
+package kinds
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"freightliner/providers"
+	"freightliner/providers/registry"
+	"freightliner/providers/registry/registrytest"
+)
+
+// Where something must exist before a push it is made, once; what exists is no
+// error; where nothing can be made, the error says who can.
+func TestCreate(t *testing.T) {
+	for _, tt := range []struct {
+		kind, path string
+		class      providers.Class
+		text, hint string
+	}{
+		{kind: "ecr", path: "acme/app"},
+		{kind: "ecr-public", path: registrytest.PublicAlias + "/app"},
+		{kind: "harbor", path: "acme/app"},
+		{kind: "harbor", path: "app", class: providers.Invalid, text: "below a project", hint: "PROJECT/app"},
+		{kind: "gar", path: "acme/main/team/app", class: providers.Unsupported, text: "acme/main must exist",
+			hint: "gcloud artifacts repositories create main --project=acme --location=europe"},
+		{kind: "artifactory", path: "docker-local/app", class: providers.Unsupported, text: "artifactory", hint: "by hand"},
+	} {
+		t.Run(tt.kind+" "+tt.path, func(t *testing.T) {
+			s := siteOf(tt.kind)
+			w := newWorld(t, s, registrytest.WithLogin())
+			w.registries()
+			c := w.client(Outside{AWS: keys}, w.login)
+			if must, err := c.MustCreate(w.repo(tt.path)); err != nil || !must {
+				t.Errorf("must create: %t, %v; want true", must, err)
+			}
+			err := c.CreateRepository(t.Context(), w.repo(tt.path))
+			if tt.text == "" {
+				again := w.client(Outside{AWS: keys}, w.login).CreateRepository(t.Context(), w.repo(tt.path))
+				if err != nil || again != nil {
+					t.Fatalf("create: %v, again: %v\n%s", err, again, w.log())
+				}
+				before := w.Recorder.Total()
+				if err := c.CreateRepository(t.Context(), w.repo(tt.path)); err != nil || w.Recorder.Total() != before {
+					t.Errorf("made in this run: %v and %d requests, want none", err, w.Recorder.Total()-before)
+				}
+				registrytest.Push(t, w.Server.Host(), tt.path, "v1", registrytest.Image(1, registrytest.Layer(1, 100)))
+				return
+			}
+			if providers.ClassOf(err) != tt.class || !strings.Contains(err.Error(), tt.text) || !strings.Contains(providers.HintOf(err), tt.hint) {
+				t.Errorf("%v (%s, hint %q); want %s, %q, hint %q", err, providers.ClassOf(err), providers.HintOf(err), tt.class, tt.text, tt.hint)
+			}
+			if n := len(w.Recorder.Writes()); n != 0 {
+				t.Errorf("%d writes, want none", n)
+			}
+		})
+	}
+}
+
+// Where the first push makes the repository there is nothing to do.
+func TestCreateOnPush(t *testing.T) {
+	for _, kind := range []string{"generic", "acr", "ghcr", "dockerhub", "quay", "gitlab"} {
+		w := newWorld(t, siteOf(kind))
+		c := w.client(Outside{})
+		must, err := c.MustCreate(w.repo("acme/app"))
+		if err != nil || must {
+			t.Errorf("%s: must create %t, %v", kind, must, err)
+		}
+		if err := c.CreateRepository(t.Context(), w.repo("acme/app")); err != nil || w.Recorder.Total() != 0 {
+			t.Errorf("%s: %v, %d requests", kind, err, w.Recorder.Total())
+		}
+	}
+}
+
+// Nothing is created that the registry block does not allow.
+func TestCreateIsAskedFor(t *testing.T) {
+	w := newWorld(t, siteOf("ecr"))
+	c := w.client(Outside{AWS: keys}, func(o *registry.Options) { o.Registries[0].CreateRepositories = false })
+	err := c.CreateRepository(t.Context(), w.repo("acme/app"))
+	if providers.ClassOf(err) != providers.Unsupported || !strings.Contains(providers.HintOf(err), "create_repositories = true") || w.Recorder.Total() != 0 {
+		t.Errorf("%v (hint %q), %d requests; want a refusal and none", err, providers.HintOf(err), w.Recorder.Total())
+	}
+}
+
+// Creations keep to the rate of the kind, whatever else goes on (mirroring.md,
+// case 96).
+func TestCreationsArePaced(t *testing.T) {
+	w := newWorld(t, siteOf("ecr"))
+	c := w.client(Outside{AWS: keys})
+	before := w.clock.Now()
+	const n = 26
+	for i := range n {
+		if err := c.CreateRepository(t.Context(), w.repo("acme/app-"+string(rune('a'+i)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took, least := w.clock.Now().Sub(before), (n-2)*time.Second/5; took < least {
+		t.Errorf("%d creations took %s, want at least %s", n, took, least)
+	}
+}
+
+// The account's quota stops the repository with the registry's words
+// (mirroring.md, case 99).
+func TestCreateQuota(t *testing.T) {
+	w := newWorld(t, siteOf("ecr"))
+	w.answer = func(req *http.Request) *http.Response {
+		return reply(req, http.StatusBadRequest, `{"__type":"LimitExceededException","message":"The maximum number of repositories per registry is 10000"}`)
+	}
+	err := w.client(Outside{AWS: keys}).CreateRepository(t.Context(), w.repo("acme/app"))
+	if err == nil || providers.ClassOf(err).Retryable() || !strings.Contains(err.Error(), "10000") || !strings.Contains(providers.HintOf(err), "eu-west-1") {
+		t.Errorf("%v (hint %q)", err, providers.HintOf(err))
+	}
+}
+
+// What we have just created may be unknown for a moment: that is waited for, with
+// a bound, and only for what we created (mirroring.md, case 97).
+func TestCreatedIsNotThereYet(t *testing.T) {
+	unknown := `{"errors":[{"code":"NAME_UNKNOWN","message":"not yet"}]}`
+	for _, tt := range []struct {
+		name    string
+		create  bool
+		misses  int
+		found   bool
+		lookups int
+	}{
+		{"seen at last", true, 2, true, 3},
+		{"never seen", true, 1000, false, 4},
+		{"not ours", false, 1000, false, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, siteOf("ecr-public"))
+			path := registrytest.PublicAlias + "/app"
+			lookups := 0
+			w.registries()
+			registries := w.answer
+			w.answer = func(req *http.Request) *http.Response {
+				if req.Method != http.MethodGet {
+					return registries(req)
+				}
+				if lookups++; lookups > tt.misses {
+					return reply(req, http.StatusOK, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+				}
+				return reply(req, http.StatusNotFound, unknown)
+			}
+			c := w.client(Outside{AWS: keys})
+			if tt.create {
+				if err := c.CreateRepository(t.Context(), w.repo(path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := c.Manifest(t.Context(), w.repo(path), "v1")
+			var e *providers.Error
+			unknownYet := errors.As(err, &e)
+			if tt.found != !unknownYet || lookups != tt.lookups {
+				t.Errorf("%v after %d lookups; want found %t after %d", err, lookups, tt.found, tt.lookups)
+			}
+		})
+	}
+}
