@@ -259,7 +259,6 @@ func tellChunks(s *story) {
 	repository := s.at("conformance/chunks")
 	data := Layer(201, 900).Data
 	d := providers.SHA256(data)
-	a, b := len(data)/3, 2*len(data)/3
 
 	// One stream of unknown length, then an empty PUT.
 	patched := cmp.Or(s.traits.PatchStatus, http.StatusAccepted)
@@ -276,7 +275,7 @@ func tellChunks(s *story) {
 	// Two chunks with ranges, a question in between, and the rest in the PUT.
 	data = Layer(202, max(900, 3*s.traits.MinChunk)).Data
 	d = providers.SHA256(data)
-	a, b = len(data)/3, 2*(len(data)/3)
+	a, b := len(data)/3, 2*(len(data)/3)
 	begun := s.begin(repository)
 	if s.traits.NoChunks {
 		answer, err := s.remote.do(http.MethodPatch, begun, chunk(0, a), data[:a])

@@ -156,9 +156,6 @@ func (r *remote) login(challenge, target string) error {
 	if repository != "" {
 		query.Add("scope", "repository:"+repository+":pull,push,delete")
 	}
-	r.mu.Lock()
-	delete(r.tokens, repository)
-	r.mu.Unlock()
 	request, err := http.NewRequest(http.MethodGet, parts["realm"]+"?"+query.Encode(), nil)
 	if err != nil {
 		return err

@@ -20,7 +20,6 @@ import (
 type upload struct {
 	size    int64 // bytes received; the state that a Location carries
 	patches int   // accepted
-	parts   int   // with a range
 	first   int64 // bytes of the first accepted PATCH
 	started time.Time
 	small   bool // the last chunk was below the smallest
