@@ -137,12 +137,21 @@ func eachRepository(a *arena, args func(from, to string) []string) []command {
 	return list
 }
 
+// eachTag goes through the first tags of all repositories, then the second ones:
+// side by side are different repositories then, and a tag finds there what it
+// shares with those before it. Repository by repository, processes would upload
+// the same layers at the same time.
 func eachTag(a *arena, args func(from, to string) []string) []command {
 	var list []command
-	for _, r := range a.corpus.Repositories {
-		for _, t := range r.Tags {
+	for i, more := 0, true; more; i++ {
+		more = false
+		for _, r := range a.corpus.Repositories {
+			if i >= len(r.Tags) {
+				continue
+			}
+			more = true
 			list = append(list, command{program: a.program, env: home(a),
-				args: args(a.source+"/"+sourcePrefix+"/"+r.Name+":"+t.Name, a.destination+"/"+destinationPrefix+"/"+r.Name+":"+t.Name)})
+				args: args(a.source+"/"+sourcePrefix+"/"+r.Name+":"+r.Tags[i].Name, a.destination+"/"+destinationPrefix+"/"+r.Name+":"+r.Tags[i].Name)})
 		}
 	}
 	return list
