@@ -130,7 +130,7 @@ func (f *changeFlags) hold(p *program, cmd *cobra.Command, name string, do func(
 	s := &session{program: p, command: "state " + cmd.Name(), out: p.stdout}
 	h := &heldState{session: s, ctx: ctx, place: place}
 	err = h.work(f, do)
-	if err != nil && ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) {
 		return errInterrupted
 	}
 	return err
