@@ -19,12 +19,13 @@ import (
 
 const (
 	childEnv = "STATEFILE_TEST_LOCK_DIR"
+	waitEnv  = "STATEFILE_TEST_LOCK_WAIT"
 	writeEnv = "STATEFILE_TEST_WRITE_DIR"
 )
 
 // TestMain makes the test binary its own second process: with childEnv set it
-// takes the lock of that directory, says how that went, and holds it until its
-// stdin ends; with writeEnv set it does runs in that directory until killed.
+// takes the lock of that directory, waiting as long as waitEnv says, tells how
+// that went, and holds it until its stdin ends; with writeEnv set it does runs in that directory until killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writeEnv); dir != "" {
 		fmt.Println("ended:", writeForever(dir))
@@ -34,9 +35,10 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
+	wait, _ := time.ParseDuration(os.Getenv(waitEnv)) // unset: do not wait
 	root, err := os.OpenRoot(dir)
 	if err == nil {
-		_, err = AcquireLock(context.Background(), OS(root), file, Holder{Host: "child", PID: os.Getpid()}, LockOptions{})
+		_, err = AcquireLock(context.Background(), OS(root), file, Holder{Host: "child", PID: os.Getpid()}, LockOptions{Timeout: wait})
 	}
 	if err != nil {
 		fmt.Println("refused:", err)

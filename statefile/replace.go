@@ -16,9 +16,12 @@ import (
 //
 //	1 create a temporary file beside it, exclusively, 0600
 //	2 write all of it      3 sync it      4 close it
-//	5 look whether the file to be replaced is still the one we know
-//	6 give the old file a second name, .freightliner/NAME.bak
+//	5 give the old file a second name, .freightliner/NAME.bak
+//	6 look whether the file to be replaced is still the one we know
 //	7 rename the temporary file over it      8 sync the directory
+//
+// The look comes last, so that between it and the rename there is no other
+// operation in which somebody's new file could come and be overwritten.
 //
 // A crash before 7 leaves the old file (and a temporary one that the next run
 // removes), a crash after 7 the new one. Both are complete: the new file was
@@ -74,11 +77,11 @@ func replace(fsys FS, name string, random io.Reader, fill func(io.Writer) error,
 	if err != nil {
 		return Info{}, "", err
 	}
-	if err := still(); err != nil {
-		return Info{}, "", errors.Join(err, fsys.Remove(temp))
-	}
 	if backup {
 		note = keepBackup(fsys, name)
+	}
+	if err := still(); err != nil {
+		return Info{}, note, errors.Join(err, fsys.Remove(temp))
 	}
 	if err := fsys.Rename(temp, name); err != nil {
 		return Info{}, note, errors.Join(err, fsys.Remove(temp))

@@ -160,6 +160,23 @@ func (j *Journal) lastResort() error {
 // or a git checkout may have changed it, in place or by a new file of the same
 // name: then the error wraps [ErrReplaced].
 func sameBytes(fsys FS, name string, id FileID, size int64, sum []byte, longer bool) error {
+	if err := hasBytes(fsys, name, id, size, sum, longer); err != nil {
+		return err
+	}
+	// Hashing took its time, so the name is looked at once more, as the very last
+	// thing: what stands between this and the caller's rename is the gap in which
+	// a file of somebody else would be overwritten unseen.
+	now, err := fsys.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReplaced, err)
+	}
+	if now.ID != id {
+		return fmt.Errorf("%w: there is another file in its place", ErrReplaced)
+	}
+	return nil
+}
+
+func hasBytes(fsys FS, name string, id FileID, size int64, sum []byte, longer bool) error {
 	f, info, err := openPlain(fsys, name, os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReplaced, err)
