@@ -148,7 +148,7 @@ func (c *crashes) round(seed uint64, limit int) {
 	for n := 0; !done && n < min(limit, killsARound); n++ {
 		// Three of ten kills are to fall inside the compaction. Once one did, the
 		// work is done, and only the compaction is left to be killed again.
-		due := 10*c.compacting < 3*c.total()
+		due := 3*c.compacting < c.total()
 		if closed && !due {
 			break
 		}
