@@ -1,12 +1,11 @@
 package registrytest
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"freightliner/providers"
@@ -242,10 +241,10 @@ func (s *site) acrUntag(w http.ResponseWriter, name, tag string) {
 
 // acrLock locks or unlocks one tag: {"writeEnabled": false}.
 func (s *site) acrLock(w http.ResponseWriter, r *http.Request, name, tag string) {
-	var body [1 << 10]byte
-	n, _ := r.Body.Read(body[:]) // so short that it comes in one piece
-	write, err := strconv.ParseBool(strings.NewReplacer(`{"writeEnabled":`, "", " ", "", "}", "").Replace(string(body[:n])))
-	if err != nil {
+	var given struct {
+		Write *bool `json:"writeEnabled"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&given); err != nil || given.Write == nil {
 		Refusal{Status: http.StatusBadRequest, Code: "UNSUPPORTED", Text: "only writeEnabled can be set here"}.answer(w)
 		return
 	}
@@ -257,7 +256,7 @@ func (s *site) acrLock(w http.ResponseWriter, r *http.Request, name, tag string)
 		s.places[name] = at
 	}
 	only := slices.DeleteFunc(slices.Clone(at.guard.Only), func(locked string) bool { return locked == tag })
-	if !write {
+	if !*given.Write {
 		only = append(only, tag)
 	}
 	at.guard = Protection{On: len(only) > 0, Only: only}

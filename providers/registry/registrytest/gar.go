@@ -14,8 +14,8 @@ import (
 // (containers/skopeo#1101 has such a Location in its log).
 const garUploads = "/artifacts-uploads/"
 
-// garPlace is "project/repository" of "project/repository/image".
-func garPlace(name string) string { return strings.Join(leading(name, 2), "/") }
+// twoSegments is "project/repository" of "project/repository/image".
+func twoSegments(name string) string { return strings.Join(leading(name, 2), "/") }
 
 var notFoundRepository = Refusal{Status: http.StatusNotFound, Code: "NAME_UNKNOWN", Text: "Repository not found"}
 
@@ -37,7 +37,7 @@ var GAR = Personality{
 	},
 	SHA256Only: true,
 	Names:      NameRules{Min: 3, Refusal: Refusal{Status: http.StatusBadRequest, Code: "NAME_INVALID", Text: "the name needs a project, a repository and an image"}},
-	Create:     CreateRules{Place: garPlace, Refusal: notFoundRepository},
+	Create:     CreateRules{Place: twoSegments, Refusal: notFoundRepository},
 	Upload: UploadRules{
 		Elsewhere: garUploads, Patches: 1, NoRange: true, NoStatus: true,
 		// What exactly is answered is not written down anywhere we know of.

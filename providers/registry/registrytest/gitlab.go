@@ -24,7 +24,7 @@ var GitLab = Personality{
 	SHA256Only:  true,
 	Names:       NameRules{Min: 2, Refusal: Refusal{Status: http.StatusBadRequest, Code: "NAME_INVALID", Text: "the name needs a namespace and a project"}},
 	// A push goes into a project that exists: namespace/project.
-	Create:  CreateRules{Place: garPlace, Refusal: Refusal{Status: http.StatusForbidden, Code: "DENIED", Text: "requested access to the resource is denied"}},
+	Create:  CreateRules{Place: twoSegments, Refusal: Refusal{Status: http.StatusForbidden, Code: "DENIED", Text: "requested access to the resource is denied"}},
 	Upload:  UploadRules{State: true, Absolute: true},
 	Listing: ListingRules{Catalog: Refusal{Status: http.StatusUnauthorized, Code: "UNAUTHORIZED", Text: "authentication required"}, Page: 100, Max: 1000, Full: true},
 	// Five minutes unless configured otherwise; 15 on the hosted service.

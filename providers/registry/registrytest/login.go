@@ -17,6 +17,9 @@ func (s *site) settle(t testing.TB, with *settings) {
 	with.Within = s.within
 	with.NoReferrers = with.NoReferrers || s.NoReferrers
 	with.SparseIndexes = with.SparseIndexes || s.Manifest.Sparse
+	if s.storage = with.storage; s.storage != nil {
+		s.storage.site = s
+	}
 	s.locked = with.login || with.basic || with.tokenLife > 0
 	if !s.locked {
 		return

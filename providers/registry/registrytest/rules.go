@@ -287,5 +287,21 @@ func (s *site) ruleBlob(w http.ResponseWriter, r *http.Request, name, reference 
 		Refusal{Status: http.StatusNotFound, Code: "BLOB_UNKNOWN", Text: name + " has no blob " + reference}.answer(w)
 		return
 	}
+	if s.storage != nil && r.Method == http.MethodGet {
+		s.lead(w, r, name, reference)
+		return
+	}
 	s.open.ServeHTTP(w, r)
+}
+
+// lead sends a reader to the storage, if the blob is there.
+func (s *site) lead(w http.ResponseWriter, r *http.Request, name, reference string) {
+	at := "/v2/" + name + "/blobs/" + reference
+	if answer := s.ask(http.MethodHead, at); answer.Code != http.StatusOK {
+		s.open.ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Location", s.storage.address(at))
+	w.Header().Set("Docker-Content-Digest", reference)
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }

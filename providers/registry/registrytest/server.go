@@ -45,6 +45,7 @@ type settings struct {
 	ledger      *Ledger
 	ledgerName  string
 	password    string
+	storage     *Storage
 }
 
 // owner is who may do everything.

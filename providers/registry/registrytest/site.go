@@ -28,11 +28,12 @@ import (
 // something was pushed, what a manifest refers to, how a repository was made.
 type site struct {
 	Personality
-	now    func() time.Time
-	tokens *embedded.Tokens // nil without a login by token
-	locked bool             // a login is asked for
-	users  []embedded.User
-	secret string // the owner's password
+	now     func() time.Time
+	tokens  *embedded.Tokens // nil without a login by token
+	locked  bool             // a login is asked for
+	users   []embedded.User
+	secret  string   // the owner's password
+	storage *Storage // nil when blobs are read here
 
 	inner http.Handler // the embedded endpoints
 	open  http.Handler // keep over inner: the back door
