@@ -215,6 +215,9 @@ func (b *bench) header(out io.Writer) {
 			versions = append(versions, t.name+" "+v)
 		}
 	}
+	if len(versions) == 0 {
+		versions = []string{"none"}
+	}
 	fmt.Fprintf(out, "- Peers: %s; %d processes side by side where a tool takes one repository or tag at a time.\n", strings.Join(versions, ", "), b.parallel)
 	fmt.Fprintf(out, "- Scale %g, %d timed runs in turns, medians.\n", b.scale, b.runs)
 	if n := loadNumber(); n > 0.5 {
