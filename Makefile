@@ -55,3 +55,29 @@ clean: ## remove what was built
 .PHONY: bench-peers
 bench-peers: build ## compare with crane, regsync, oras and skopeo; BENCH='-workload cold -scale 0.1' and so on
 	$(GO) run ./.ci/bench -program $(PROGRAM) $(BENCH)
+
+# The campaigns that a short form of runs in `make test`. Each failure prints the
+# seed that reproduces it. KILLS and KILLTIME bound the kills of a real apply.
+KILLS    ?= 2000
+KILLTIME ?= 4h
+# How long each fuzz target runs, and which: make fuzz FUZZTIME=1h FUZZ=FuzzMerge.
+FUZZTIME ?= 30s
+FUZZ     ?= Fuzz
+# A file system in memory, where there is one: a kill does not ask whether the
+# disk is fast, and the real registries sync a lot.
+CRASHTMP ?= $(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp)
+
+.PHONY: crash fuzz bench
+crash: tools ## the full campaigns: 2,000 kills of a real apply, 200,000 crash states, damage, merges, faults, locks
+	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y strace; } || echo "crash: strace is not here and can not be installed: kills at single file operations are left out"
+	$(GO) test ./statefile -run Campaign -v -timeout 3h -campaign=full
+	TMPDIR=$(CRASHTMP) FREIGHTLINER_TEST_BIN=$(TOOLS) $(GO) test ./cmd/freightliner -run '^Test(Crash|Fault)Campaign$$' -v -timeout 12h -campaign=full -campaign-kills=$(KILLS) -campaign-time=$(KILLTIME)
+
+fuzz: ## each fuzz target of state and plan for FUZZTIME, with the executions it made
+	@for p in ./statefile ./planner; do for f in $$($(GO) test $$p -list '^$(FUZZ)' | grep ^Fuzz); do \
+		printf '%s %s: ' $$p $$f; out=$$($(GO) test $$p -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) 2>&1) || { echo "$$out"; exit 1; }; \
+		echo "$$out" | grep -o 'execs: [0-9]*' | tail -1; done; done
+
+bench: ## the speed that is promised for the state: 100 MB opened, compacted, journalled, in memory
+	$(GO) test ./statefile -run '^TestOneTag' -bench 'Open|Compact' -benchtime 5x -v | grep -v '^=== '
+	$(GO) test ./statefile -run '^$$' -bench 'Journal|Lookup|All'
