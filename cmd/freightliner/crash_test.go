@@ -421,3 +421,84 @@ func (c *crashes) ended(cmd *exec.Cmd, out *bytes.Buffer) (killed bool) {
 		return false
 	}
 }
+
+// TestFaultCampaign fails the system calls of the state's files in a real apply,
+// by strace, once and for ever: exit code 0 only with everything recorded, else
+// the error in the system's words; the state opens, and the next apply gets
+// there.
+func TestFaultCampaign(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Log("strace is not installed: nothing was made to fail; statefile's TestCampaignFaults does it on the disk in memory")
+		return
+	}
+	source, destination := registrytest.Start(t), registrytest.Start(t)
+	want := registrytest.Fill(t, source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme"}).Under("acme")
+	errnos := map[string]string{
+		"ENOSPC": "no space left on device", "EIO": "input/output error", "EROFS": "read-only file system", "EDQUOT": "disk quota exceeded",
+		"EMFILE": "too many open files", "EACCES": "permission denied", "EINTR": "",
+	}
+	type place struct {
+		call string
+		file bool // only on the state's own name
+	}
+	cases, failed := 0, 0
+	for _, p := range []place{{"write", true}, {"/^open", true}, {"fdatasync", false}, {"fsync", false}, {"/^rename", false}, {"linkat", false}, {"unlinkat", false}, {"fallocate", false}, {"flock", false}} {
+		for _, errno := range slices.Sorted(maps.Keys(errnos)) {
+			for _, when := range []string{"1", "2", "1+"} {
+				if errno == "EINTR" && when == "1+" {
+					continue // a call that is interrupted for ever is tried for ever
+				}
+				if cases++; *campaign != "full" && cases%45 != 1 {
+					continue
+				}
+				prefix := fmt.Sprintf("mirror/case%d", cases)
+				m := newMirror(t, source.Host(), destination.Host())
+				m.destination(prefix)
+				m.run(0, "plan")
+				args := []string{strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace=" + p.call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%s", p.call, errno, when)}
+				if p.file {
+					args = append(args, "-P", filepath.Join(m.dir, "freightliner.state"))
+				} else {
+					args = append(args, "--seccomp-bpf")
+				}
+				cmd, out := m.command("apply", "-auto-approve")
+				cmd.Args, cmd.Path = append(append(args, cmd.Path), cmd.Args[1:]...), strace
+				_ = cmd.Run() // the exit code is what counts
+				code := cmd.ProcessState.ExitCode()
+				what := fmt.Sprintf("%s fails with %s, when=%s", strings.TrimPrefix(p.call, "/^"), errno, when)
+				recorded := m.finishedIfAny()
+				switch {
+				case code == 0 && len(recorded) != want.Tags():
+					t.Errorf("%s: exit code 0, and the state has %v\n%s", what, recorded, out)
+				case code < 0 || code > 7:
+					t.Errorf("%s: exit code %d\n%s", what, code, out)
+				case code > 0 && !strings.Contains(out.String(), errnos[errno]):
+					t.Errorf("%s: exit code %d, and the error does not say so\n%s", what, code, out)
+				}
+				if code > 0 {
+					failed++
+				}
+				m.run(0, "apply", "-auto-approve")
+				if got := m.finished(); len(got) != want.Tags() {
+					t.Errorf("%s: after the next apply the state has %v", what, got)
+				}
+				m.run(0, "plan", "-detailed-exitcode")
+			}
+		}
+	}
+	t.Logf("%s: %d system calls to fail, %d runs did not end with 0", *campaign, cases, failed)
+}
+
+// destination moves the tree's destination to another prefix.
+func (m *mirror) destination(prefix string) {
+	m.t.Helper()
+	name := filepath.Join(m.dir, "main.hcl")
+	text, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name, bytes.Replace(text, []byte("/mirror\""), []byte("/"+prefix+"\""), 1), 0o600)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
