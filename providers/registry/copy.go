@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"freightliner/providers"
 )
@@ -32,7 +33,8 @@ func NewCopier(c *Client) *Copier {
 // How much of one image is in motion at once; the gates of the registries bound
 // the whole.
 const (
-	blobsAtOnce    = 8
+	blobsAtOnce    = 16 // moving, of one job
+	blobsInMind    = 64 // of one image: moving, or following another who moves them
 	childrenAtOnce = 4
 )
 
@@ -42,8 +44,9 @@ type work struct {
 	client   *Client
 	job      Job
 	from, to *remote
-	flight   *flight // the whole job, for followers of its blobs
-	plain    bool    // no mounts: what we believe about other repositories was wrong
+	flight   *flight             // the whole job, for followers of its blobs
+	plain    bool                // no mounts: what we believe about other repositories was wrong
+	moving   *semaphore.Weighted // held for each blob, but not while it follows another job
 
 	mu     sync.Mutex
 	result Result
@@ -106,7 +109,7 @@ func (c *Copier) begin(job Job) (*work, error) {
 			return nil, &providers.Error{Class: providers.Invalid, Op: "copy to", On: job.To.String(), Err: err}
 		}
 	}
-	return &work{copier: c, client: c.client, job: job, from: from, to: to, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{},
+	return &work{copier: c, client: c.client, job: job, from: from, to: to, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}, moving: semaphore.NewWeighted(blobsAtOnce),
 		flight: &flight{done: make(chan struct{}), job: c.jobs.Add(1)}}, nil
 }
 
@@ -150,7 +153,7 @@ func (w *work) tree(ctx context.Context, m *Manifest, depth int) error {
 		}
 		return group.Wait()
 	}
-	group.SetLimit(blobsAtOnce)
+	group.SetLimit(blobsInMind)
 	for _, blob := range m.Blobs() {
 		if !IsForeign(blob.MediaType) {
 			group.Go(func() error { return w.deliver(ctx, blob) })
@@ -248,7 +251,7 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 // repair brings what m needs and the destination turns out not to have, with a
 // look at each. Foreign layers count here too: this registry wants them.
 func (w *work) repair(ctx context.Context, m *Manifest) error {
-	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, plain: true, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}}
+	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, plain: true, moving: w.moving, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}}
 	again.job.Fresh = false
 	defer w.merge(again)
 	w.known().forgetManifest(w.job.To, m.Digest)

@@ -23,6 +23,10 @@ const followLimit = time.Minute
 //	the repository is not new? ----------------> look            (HEAD)
 //	not there --------------------------------> upload           (POST, GET -> PUT)
 func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
+	if err := w.moving.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer w.moving.Release(1)
 	key := flightKey{manifestKey{w.job.To, d.Digest}, true}
 	first := w.first(d.Digest)
 	for {
@@ -58,8 +62,13 @@ func (w *work) first(d providers.Digest) bool {
 	return !met
 }
 
-// await follows f while it makes progress.
+// await follows f while it makes progress. Meanwhile another blob of this job
+// may move: who follows holds nothing.
 func (w *work) await(ctx context.Context, f *flight) (finished bool, err error) {
+	w.moving.Release(1)
+	// Without regard to the end of ctx, so that each deliver gives back what it
+	// took; those that hold the places end with ctx themselves.
+	defer w.moving.Acquire(context.WithoutCancel(ctx), 1)
 	for {
 		before := f.moved.Load()
 		finished, err := waitFor(ctx, w.client.clock, f.done, followLimit)

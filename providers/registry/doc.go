@@ -9,7 +9,8 @@
 //	Client  <---------------------------------+
 //	   |     manifest cache, blob knowledge, settings by longest host/path
 //	   v
-//	remote  one per registry block: retries > gate > rate > credentials > redirects
+//	remote  one per registry block:
+//	   |     retries (budget) > breaker > pauses > rates > gate > credentials > redirects
 //	   |
 //	   +--> own origin      (credentials, client certificate)
 //	   +--> other origins   (storage, token and upload hosts: never credentials,
@@ -26,6 +27,12 @@
 // it points to is there; to fetch the URLs of foreign layers; to read files, the
 // environment or the clock on its own.
 //
+// A registry in trouble costs the others nothing: budget, breaker, windows and
+// lanes are its own, nobody who waits for it holds what others need, and buffers
+// are never waited for. A blob that broke off goes on where it stopped, in this
+// run or, with a [Ledger], in the next one.
+//
 // Start reading at [Client] and [Copier]; request.go is the path of every
-// request, deliver.go the way of a blob.
+// request, gate.go and health.go are what bounds them, deliver.go finds the
+// cheapest way of a blob, transfer.go moves its bytes.
 package registry

@@ -361,3 +361,39 @@ func TestGateOrder(t *testing.T) {
 	two()
 	(<-entered)()
 }
+
+// Blobs that follow another job hold up nothing: the one that can move does,
+// however many wait before it.
+func TestFollowersDoNotHoldUpOthers(t *testing.T) {
+	source, dest := registrytest.Start(t), registrytest.Start(t)
+	var shared []registrytest.Blob
+	for i := range blobsAtOnce {
+		shared = append(shared, registrytest.Layer(uint64(i), 500))
+	}
+	own := registrytest.Layer(1000, 700)
+	first, second := registrytest.Image(1, shared...), registrytest.Image(1, append(shared[:len(shared):len(shared)], own)...)
+	registrytest.Push(t, source.Host(), "a", "1", first)
+	registrytest.Push(t, source.Host(), "b", "1", second)
+	gate, moved := registrytest.NewGate(t), registrytest.NewGate(t)
+	dest.Faults.Add(registrytest.Fault{Method: "PUT", Path: "/m/a/blobs/uploads/", Times: -1, Gate: gate},
+		registrytest.Fault{Method: "PUT", Path: "/m/b/blobs/uploads/.*" + own.Digest().Hex(), Gate: moved})
+	moved.Open()
+	copier := NewCopier(clientOf(t, Options{Registries: []Settings{
+		{Host: source.Host(), PlainHTTP: true, Concurrency: 128}, {Host: dest.Host(), PlainHTTP: true, Concurrency: 128}}}))
+	var jobs sync.WaitGroup
+	start := func(name string, a *registrytest.Artifact) {
+		jobs.Go(func() {
+			_, err := copier.Copy(t.Context(), Job{From: repo(source.Host(), name), To: repo(dest.Host(), "m/"+name), Root: a.Digest(), Tags: []string{"1"}, Fresh: true})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	start("a", first)
+	<-gate.Reached()
+	start("b", second)
+	<-moved.Reached() // while all of the first job stands at its gate
+	gate.Open()
+	jobs.Wait()
+	registrytest.VerifyTree(t, dest.Host())
+}

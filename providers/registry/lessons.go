@@ -37,9 +37,14 @@ const lessonLife = 7 * 24 * time.Hour
 // sizes of uploads, in bytes.
 type sizes struct {
 	large int64 // where taking up an upload in the middle begins to be worth it
-	// chunk is small enough that little is sent again after a cut, and large
-	// enough that the requests do not slow a transfer down.
-	chunk int64
+	// chunk is the shortest and longest the longest chunk that we choose, and
+	// parts how many there are between those. Registries sync at the end of each
+	// chunk, so fewer are faster; a registry that keeps nothing of a broken chunk,
+	// as behind a proxy that buffers, loses one.
+	chunk, longest, parts int64
+	// keep is how often the ledger is written within a chunk, and how far it stays
+	// behind what went out: further than what is in flight.
+	keep int64
 	// mark is the distance of marks: how much is read again from the source at
 	// most when a transfer is taken up in the middle.
 	mark int64
@@ -51,7 +56,7 @@ type sizes struct {
 	least, range416 int64
 }
 
-var usualSizes = sizes{large: 64 << 20, chunk: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
+var usualSizes = sizes{large: 64 << 20, chunk: 64 << 20, longest: 256 << 20, parts: 16, keep: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
 
 // lessons are the Lessons of one remote under way.
 type lessons struct {
@@ -115,7 +120,12 @@ func (r *remote) chunk(size, minChunk int64) int64 {
 	if low > high && size > high {
 		return 0
 	}
-	return min(max(r.client.sizes.chunk, low), high)
+	usual := r.client.sizes.chunk
+	if p.Resume == ResumeAsk {
+		// What a broken chunk left can be asked for, so long ones cost nothing.
+		usual = max(usual, min(size/r.client.sizes.parts, r.client.sizes.longest))
+	}
+	return min(max(usual, low), high)
 }
 
 // least is the smallest bound; 0 is none.

@@ -263,8 +263,14 @@ func (t *transfer) adrift(held, length int64) error {
 // taken, and makes sure that nobody reads any more when it returns.
 func (t *transfer) body(content io.Reader, length int64, send func(io.Reader) error) (delivered int64, err error) {
 	t.tried, t.length = t.at, length
+	place := t.place() // now: an answer that comes early moves the session
+	kept := t.at
 	b := &stoppable{Reader: io.LimitReader(content, length), moved: func(n int) {
 		delivered += int64(n)
+		if keep := t.client.sizes.keep; t.at+delivered >= kept+2*keep {
+			kept += keep
+			t.keep(place, kept)
+		}
 		t.counted += int64(n)
 		t.flight.moved.Add(int64(n))
 		t.step(Progress{Bytes: int64(n)})
@@ -362,16 +368,37 @@ func restart(err error) error {
 	return &anew
 }
 
-// save writes down how far the upload is, for a later run. Only sessions at the
-// registry's own origin are kept, and of their address only the path.
+// save writes down what the registry has confirmed, for a later run.
 func (t *transfer) save() {
-	if t.client.ledger == nil || !t.mayTakeUp() || t.session.foreign || t.at == t.d.Size {
+	if t.at < t.d.Size {
+		t.record(t.place(), t.at, t.marks.before(t.at))
+	}
+}
+
+// keep writes down the last mark before offset, which is so far behind what went
+// out that the registry very likely has it. The next run asks.
+func (t *transfer) keep(place string, offset int64) {
+	if m := t.marks.before(offset); m.at > t.at && t.to.profile.Resume == ResumeAsk {
+		t.record(place, m.at, m)
+	}
+}
+
+// place is the path of the session at the registry's own origin; empty for one
+// on another host, which is not kept. Its query may be signed and is left out.
+func (t *transfer) place() string {
+	if t.session.foreign {
+		return ""
+	}
+	return t.session.url.EscapedPath()
+}
+
+func (t *transfer) record(place string, offset int64, m mark) {
+	if t.client.ledger == nil || !t.mayTakeUp() || place == "" || m.at == 0 {
 		return
 	}
-	m := t.marks.before(t.at)
 	err := t.client.ledger.Save(Unfinished{
 		Host: t.to.settings.Host, Repository: t.job.To.Path, Digest: t.d.Digest, Size: t.d.Size,
-		Location: t.session.url.EscapedPath(), Offset: t.at, HashedAt: m.at, Hash: m.state,
+		Location: place, Offset: offset, HashedAt: m.at, Hash: m.state,
 		Source: t.job.From.String(), Saved: t.client.clock.Now(),
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // small makes everything about large blobs happen with small ones.
-var small = sizes{large: 256 << 10, chunk: 64 << 10, mark: 16 << 10, start: 8 << 10, least: 8 << 10, range416: 32 << 10}
+var small = sizes{large: 256 << 10, chunk: 64 << 10, longest: 64 << 10, parts: 16, keep: 1 << 30, mark: 16 << 10, start: 8 << 10, least: 8 << 10, range416: 32 << 10}
 
 const blobSize = 640_000
 
