@@ -10,8 +10,10 @@
 //	   |     manifest cache, blob knowledge, settings by longest host/path
 //	   v
 //	remote  one per registry block:
-//	   |     retries (budget) > breaker > pauses > rates > gate > credentials > redirects
-//	   |
+//	   |  \    retries (budget) > breaker > pauses > rates > gate > credentials > redirects
+//	   |   Kind  what the registry's kind does otherwise: its profile, and by way of
+//	   |         API its bulk listings, its cloud's credentials, creation; handed in,
+//	   |         each in a folder of its own (providers/registry/<kind>)
 //	   +--> own origin      (credentials, client certificate)
 //	   +--> other origins   (storage, token and upload hosts: never credentials,
 //	                         addresses judged when dialled)

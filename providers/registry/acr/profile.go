@@ -34,6 +34,6 @@ func Kind(o Options) registry.Kind {
 
 // learn.microsoft.com/azure/container-registry/container-registry-get-started-portal:
 // the name is letters and digits, and may have a hash behind a hyphen.
-var hosts = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{3,60}[a-z0-9]\.azurecr\.(io|us|cn)(?::443)?$`)
+var hosts = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.azurecr\.(io|us|cn)(?::443)?$`)
 
 func serves(host string) bool { return hosts.MatchString(host) }

@@ -241,7 +241,9 @@ func TestNamesFromTheWire(t *testing.T) {
 // What a kind falls back from is said, for those who look.
 func TestFallbackIsLogged(t *testing.T) {
 	w := newWorld(t, siteOf("ecr"))
-	w.deny(func(int) (int, string) { return http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not you"}` })
+	w.deny(func(int) (int, string) {
+		return http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"not you"}`
+	})
 	w.CreateRepository("acme/app")
 	registrytest.Push(t, w.Server.Host(), "acme/app", "v1", registrytest.Image(1, registrytest.Layer(1, 100)))
 	var out bytes.Buffer

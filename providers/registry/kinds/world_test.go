@@ -94,17 +94,6 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(there)
 }
 
-func (w *world) hosts() map[string]int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	hosts := map[string]int{}
-	for _, line := range w.asked {
-		host, _, _ := strings.Cut(line, " ")
-		hosts[host]++
-	}
-	return hosts
-}
-
 func (w *world) log() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
