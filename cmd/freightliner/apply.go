@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path"
 	"sync/atomic"
 	"time"
 
@@ -132,6 +134,7 @@ type application struct {
 	config  *config.Config // nil when a saved plan needed none
 	plan    *planner.Plan
 	client  *registry.Client
+	private *os.Root          // .freightliner, once it is open
 	summary *executor.Summary // nil until something was tried
 	because map[int]string    // why actions were skipped
 	retries int
@@ -157,6 +160,11 @@ func (a *application) run(parent context.Context) error {
 		return err
 	}
 	defer place.close()
+	defer func() {
+		if a.private != nil {
+			a.private.Close()
+		}
+	}()
 	ctx, endWatch := a.cancelOnSignal(parent)
 	lock, err := a.lockState(ctx, place, a.flags.lockTimeout)
 	if err == nil {
@@ -240,9 +248,14 @@ func (a *application) prepare(ctx context.Context, place *statePlace) error {
 	if err != nil {
 		return err
 	}
-	if a.client, err = a.newClient(registries); err != nil {
+	options, err := a.clientOptions(registries)
+	if err != nil {
 		return err
 	}
+	if kept := a.keep(place); kept != nil {
+		options.Ledger, options.Learned = kept, kept
+	}
+	a.client = registry.New(options)
 	if a.file != "" {
 		a.showPlan(a.plan, nil, a.flags.full)
 		return nil
@@ -260,6 +273,22 @@ func (a *application) prepare(ctx context.Context, place *statePlace) error {
 	}
 	a.showPlan(a.plan, a.config.Sources, a.flags.full)
 	return a.checkApproval()
+}
+
+// keep opens the directory beside the lock where unfinished uploads and what was
+// learned about registries outlive the run. They only save time, so an apply
+// that can not have them goes without.
+func (a *application) keep(place *statePlace) *registry.Disk {
+	root, err := place.root.OpenRoot(path.Join(path.Dir(place.path), ".freightliner"))
+	if err == nil {
+		a.private = root
+		var kept *registry.Disk
+		if kept, err = registry.OnDisk(root, time.Now()); err == nil {
+			return kept
+		}
+	}
+	a.log.Warn("unfinished uploads are not kept", "error", clean(err.Error()))
+	return nil
 }
 
 // checkApproval holds the plan against the id that was approved.
