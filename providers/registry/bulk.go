@@ -87,6 +87,10 @@ func (r *remote) bulkTags(ctx context.Context, repo providers.Repository) (list 
 		}
 		return r.missing(api, err, true, bulkOfTags), err
 	})
+	if errors.Is(err, ErrMoved) {
+		r.client.log.Debug("the bulk listing does not stand still, asking the registry's own API", "repository", repo.String())
+		return TagList{}, false, nil
+	}
 	if errors.Is(err, errBulkless) {
 		return TagList{}, false, nil
 	}
@@ -124,8 +128,8 @@ func (r *remote) missing(api *API, err error, other bool, of int) error {
 	}
 	class := providers.ClassOf(err)
 	switch class {
-	case providers.Denied, providers.Unsupported:
-		r.bulkless[of].Store(true) // it will say so every time
+	case providers.Denied, providers.Unsupported, providers.Transient:
+		r.bulkless[of].Store(true) // it will say so every time, or cost four tries
 	case providers.NotFound, providers.Throttled:
 	default:
 		return nil

@@ -48,9 +48,9 @@ type Kind struct {
 	// Tags lists the tags of a repository, with what else a bulk listing tells.
 	// All or an error, as above.
 	//
-	// When the first request of either fails with Denied, NotFound, Unsupported or
-	// Throttled, the interface is not to be had, and the registry's own API is
-	// asked instead, where that tells everything.
+	// When the first request of either fails with Denied, NotFound, Unsupported,
+	// Throttled or Transient, the interface is not to be had, and the registry's own
+	// API is asked instead, where that tells everything. For tags it always does.
 	Tags func(ctx context.Context, api *API, path string) (TagList, error)
 	// Missing reports whether a repository whose tags were denied does not exist,
 	// for registries that deny where others say that there is none. An error means
