@@ -614,3 +614,37 @@ func TestStopEndsThePause(t *testing.T) {
 	close(stop)
 	expect(t, <-done, "done 0 (already 0), failed 1, skipped 1, stale 0, not started 0")
 }
+
+// TestThePlansReadsServeTheApply holds the requests of a plan and an apply that
+// share a client, as in one run of the program: nothing is asked for twice.
+func TestThePlansReadsServeTheApply(t *testing.T) {
+	b := newBench(t)
+	old := registrytest.Image(1, registrytest.Layer(1, 600))
+	registrytest.Push(t, b.source.Host(), "acme/app", "v1", old)
+	b.apply(b.plan())
+	fresh := registrytest.Image(2, registrytest.Layer(1, 600), registrytest.Layer(2, 700))
+	registrytest.Push(t, b.source.Host(), "acme/app", "v2", fresh)
+	registrytest.Push(t, b.source.Host(), "acme/app", "latest", fresh)
+	b.source.Recorder.Reset()
+	b.destination.Recorder.Reset()
+
+	client := b.client()
+	p := b.plan(func(in *planner.Input) { in.Client = client })
+	summary := executor.Apply(context.Background(), p, executor.Run{State: b.state(), Journal: &brokenJournal{left: 100}, Client: client}, executor.Options{})
+	expect(t, summary, "done 2 (already 0), failed 0, skipped 0, stale 0, not started 0")
+	if n := b.source.Recorder.Count("GET manifest"); n != 1 {
+		t.Errorf("one new digest under two tags was read %d times", n)
+	}
+	looks := map[string]int{}
+	for _, r := range b.destination.Recorder.Where(func(r registrytest.Request) bool { return r.Method == "HEAD" && strings.Contains(r.Path, "/blobs/") }) {
+		looks[r.Path]++
+	}
+	if len(looks) == 0 {
+		t.Error("no blob was looked for: the test does not test what it says")
+	}
+	for path, n := range looks {
+		if n > 1 {
+			t.Errorf("%s was looked for %d times", path, n)
+		}
+	}
+}

@@ -30,6 +30,7 @@ func (c *Client) headBlob(ctx context.Context, r *remote, repo providers.Reposit
 		c.known.addBlob(repo, d)
 		return true, nil
 	case providers.ClassOf(err) == providers.NotFound:
+		c.known.missing(repo, d)
 		return false, nil
 	}
 	return false, err

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"container/list"
+	"context"
 	"sync"
 
 	"freightliner/providers"
@@ -16,10 +17,11 @@ type manifestCache struct {
 	used  int64
 	order *list.List // of *Manifest, most recent first
 	byKey map[providers.Digest]*list.Element
+	asked map[providers.Digest]chan struct{} // being read: closed when the answer is here
 }
 
 func newManifestCache(limit int64) *manifestCache {
-	return &manifestCache{limit: limit, order: list.New(), byKey: map[providers.Digest]*list.Element{}}
+	return &manifestCache{limit: limit, order: list.New(), byKey: map[providers.Digest]*list.Element{}, asked: map[providers.Digest]chan struct{}{}}
 }
 
 func (c *manifestCache) get(d providers.Digest) *Manifest {
@@ -46,6 +48,32 @@ func (c *manifestCache) put(m *Manifest) {
 		old := c.order.Remove(last).(*Manifest)
 		delete(c.byKey, old.Digest)
 		c.used -= weight(old)
+	}
+}
+
+// await makes sure that a manifest that several want at once is asked for once:
+// it waits while somebody else reads it. done is to be called by the one who
+// reads it now; it is nil for who has waited already, and then looks again.
+func (c *manifestCache) await(ctx context.Context, d providers.Digest) (done func(), err error) {
+	c.mu.Lock()
+	asked, busy := c.asked[d]
+	if !busy {
+		mine := make(chan struct{})
+		c.asked[d] = mine
+		c.mu.Unlock()
+		return func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			delete(c.asked, d)
+			close(mine)
+		}, nil
+	}
+	c.mu.Unlock()
+	select {
+	case <-asked:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

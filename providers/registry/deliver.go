@@ -88,7 +88,7 @@ func (w *work) bring(ctx context.Context, d providers.Descriptor, f *flight) err
 	if !w.to.profile.commitFirst {
 		defer w.known().unlead(w.job.To.Host, d.Digest, f)
 	}
-	if !w.job.Fresh {
+	if !w.job.Fresh && !w.known().isMissing(w.job.To, d.Digest) {
 		there, err := w.client.headBlob(ctx, w.to, w.job.To, d.Digest, pullPush)
 		if err != nil {
 			return err

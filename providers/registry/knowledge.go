@@ -16,6 +16,7 @@ type knowledge struct {
 	manifests map[providers.Repository]map[providers.Digest]bool
 	count     int // of manifests
 	unmounted map[mountKey]bool
+	absent    map[manifestKey]bool // blobs that a look did not find, so that a plan's look serves its apply
 	flights   map[flightKey]*flight
 }
 
@@ -56,7 +57,7 @@ type flight struct {
 const maxKnownManifests = 1 << 18
 
 func newKnowledge() *knowledge {
-	return &knowledge{blobs: map[blobKey]*places{}, manifests: map[providers.Repository]map[providers.Digest]bool{}, unmounted: map[mountKey]bool{}, flights: map[flightKey]*flight{}}
+	return &knowledge{blobs: map[blobKey]*places{}, manifests: map[providers.Repository]map[providers.Digest]bool{}, unmounted: map[mountKey]bool{}, absent: map[manifestKey]bool{}, flights: map[flightKey]*flight{}}
 }
 
 // place is the entry of a blob; the caller holds the lock.
@@ -85,6 +86,7 @@ func (k *knowledge) hasBlob(repo providers.Repository, d providers.Digest) bool 
 func (k *knowledge) addBlob(repo providers.Repository, d providers.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	delete(k.absent, manifestKey{repo, d})
 	p := k.place(repo.Host, d)
 	if _, there := p.repos[repo.Path]; !there {
 		p.repos[repo.Path] = false
@@ -94,9 +96,24 @@ func (k *knowledge) addBlob(repo providers.Repository, d providers.Digest) {
 	}
 }
 
+// missing notes that a look for d in repo did not find it. When somebody puts
+// it there afterwards it is sent once more, which does no harm.
+func (k *knowledge) missing(repo providers.Repository, d providers.Digest) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.absent[manifestKey{repo, d}] = true
+}
+
+func (k *knowledge) isMissing(repo providers.Repository, d providers.Digest) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.absent[manifestKey{repo, d}]
+}
+
 func (k *knowledge) forgetBlob(repo providers.Repository, d providers.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	delete(k.absent, manifestKey{repo, d})
 	if p := k.blobs[blobKey{repo.Host, d}]; p != nil {
 		delete(p.repos, repo.Path)
 	}

@@ -96,8 +96,18 @@ func (c *Client) Manifest(ctx context.Context, repo providers.Repository, ref st
 }
 
 func (c *Client) getManifest(ctx context.Context, r *remote, repo providers.Repository, ref, actions string) (*Manifest, error) {
-	if strings.Contains(ref, ":") {
-		if m := c.cache.get(providers.Digest(ref)); m != nil {
+	if digest := providers.Digest(ref); strings.Contains(ref, ":") {
+		if m := c.cache.get(digest); m != nil {
+			return m, nil
+		}
+		done, err := c.cache.await(ctx, digest)
+		if err != nil {
+			return nil, err
+		}
+		if done != nil {
+			defer done()
+		}
+		if m := c.cache.get(digest); m != nil {
 			return m, nil
 		}
 	}
