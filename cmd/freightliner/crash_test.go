@@ -153,7 +153,7 @@ func (c *crashes) round(seed uint64, limit int) {
 			break
 		}
 		before := c.recorded()
-		how := c.aim(due && (closed || n >= 3))
+		how := c.aim(due && (closed || n >= 3), closed)
 		c.destination.Recorder.Reset()
 		started := time.Now()
 		killed, out := how.run(c)
@@ -313,21 +313,21 @@ type shot struct {
 	run        func(*crashes) (killed bool, out *bytes.Buffer)
 }
 
-// aim chooses the next shot, inside the compaction or anywhere.
-func (c *crashes) aim(inside bool) shot {
+// aim chooses the next shot, inside the compaction or anywhere. With closed the
+// compaction is all that is left to do.
+func (c *crashes) aim(inside, closed bool) shot {
 	switch {
 	case c.strace != "" && inside:
-		// What only the compaction of an existing state does, in its order: make
-		// the new file durable, drop the second name of an older one, give it to
-		// the old file, rename, make the name durable. Counts are per thread, and
-		// the writer moves between threads, so the second fdatasync of a thread is
-		// often, not always, that of the new file.
-		op := []string{"fdatasync", "unlinkat", "linkat", "/^rename", "fsync"}[c.random.IntN(5)]
-		when := 1
-		if op == "fdatasync" {
-			when = 2
+		// What only the compaction of an existing state does, in its order: drop
+		// the second name of an older one, give it to the old file, rename, make
+		// the name durable; and, if the journal needs no more syncs, make the new
+		// file durable before all that.
+		ops := []string{"unlinkat", "linkat", "/^rename", "fsync", "fdatasync"}
+		if !closed {
+			ops = ops[:4]
 		}
-		return shot{"at the compaction's " + strings.TrimPrefix(op, "/^"), op != "fdatasync" && c.journalled(), true, traced(op, when, "")}
+		op := ops[c.random.IntN(len(ops))]
+		return shot{"at the compaction's " + strings.TrimPrefix(op, "/^"), c.journalled(), true, traced(op, 1, "")}
 	case c.strace != "" && c.random.IntN(10) < 4:
 		op := []string{"write", "write", "fdatasync", "fallocate", "/^open"}[c.random.IntN(5)]
 		file, when := "", 1
