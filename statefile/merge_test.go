@@ -75,7 +75,7 @@ func TestTextMergesAreSafe(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{filepath.Join(dir, "ours"), filepath.Join(dir, "base"), filepath.Join(dir, "theirs")}
 	clean, conflicts, refusedClean, unions := 0, 0, 0, 0
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		var start []Record
 		for n := range 30 {
@@ -128,7 +128,7 @@ func TestTextMergesAreSafe(t *testing.T) {
 		}
 	}
 	t.Logf("%d clean and right, %d conflicts, %d clean and refused, %d union merges right", clean, conflicts, refusedClean, unions)
-	if clean < 50 || conflicts < 50 {
+	if clean < 15 || conflicts < 15 {
 		t.Fatalf("too one-sided to show anything: %d clean, %d conflicts", clean, conflicts)
 	}
 }
