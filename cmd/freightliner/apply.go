@@ -319,7 +319,13 @@ func (a *application) mayStart(ctx context.Context) error {
 	if !a.asks || a.plan.Empty() {
 		return nil
 	}
-	return a.ask(ctx)
+	if err := a.ask(ctx); err != nil {
+		return err
+	}
+	// Time passed while the person decided, as with a saved plan: each
+	// destination is looked at again before it is written.
+	a.plan.Saved = true
+	return nil
 }
 
 // ask wants a whole "yes" from a person.
@@ -346,9 +352,6 @@ func (a *application) ask(ctx context.Context) error {
 	case line := <-answer:
 		fmt.Fprintln(a.out)
 		if line == "yes\n" || line == "yes\r\n" {
-			// Time passed while the person decided, as with a saved plan: each
-			// destination is looked at again before it is written.
-			a.plan.Saved = true
 			return nil
 		}
 	}
