@@ -46,6 +46,7 @@ func BenchmarkLayer(b *testing.B) {
 		{"chunks of 32 MiB", Kind{Name: "bench"}, 32 << 20},
 		{"chunks of 64 MiB", Kind{Name: "bench"}, 64 << 20},
 		{"chunks of 256 MiB", Kind{Name: "bench"}, 256 << 20},
+		{"one chunk", Kind{Name: "bench"}, 1 << 40},
 	} {
 		b.Run(way.name, func(b *testing.B) {
 			b.SetBytes(size)
