@@ -22,6 +22,8 @@ func (w *walk) try(i int) result {
 	switch {
 	case a.Kind == statefile.KindTree:
 		return w.block(i)
+	case a.Verb == planner.CreateRepository:
+		return w.createRepository(i)
 	case a.Verb == planner.Forget:
 		return w.record(i, result{})
 	case a.Verb == planner.Delete:
@@ -171,6 +173,15 @@ func (w *walk) block(i int) result {
 		}
 	}
 	return w.journal(result{}, append(changes, next)...)
+}
+
+// createRepository makes a repository. It is no error that somebody was faster:
+// an empty repository of the right name is what was wanted.
+func (w *walk) createRepository(i int) result {
+	if err := w.run.Client.CreateRepository(w.ctx, w.plan.Actions[i].To); err != nil {
+		return result{err: err}
+	}
+	return w.record(i, result{})
 }
 
 // copy brings one tag to its pinned content.

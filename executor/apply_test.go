@@ -101,15 +101,7 @@ func (b *bench) plan(change ...func(*planner.Input)) *planner.Plan {
 
 func (b *bench) apply(p *planner.Plan, change ...func(*executor.Options)) *executor.Summary {
 	b.t.Helper()
-	ctx := context.Background()
-	lock, err := statefile.AcquireLock(ctx, b.fsys, "test.state", statefile.Holder{}, statefile.LockOptions{})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	journal, state, err := statefile.Begin(ctx, lock, "test.state", statefile.RunInfo{Run: "test", Plan: p.ID()}, statefile.Options{})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	journal, state, release := b.begin(p)
 	b.events = nil
 	opts := executor.Options{Clock: b.clock, Parallelism: 4, Events: func(e executor.Event) {
 		b.mu.Lock()
@@ -119,14 +111,31 @@ func (b *bench) apply(p *planner.Plan, change ...func(*executor.Options)) *execu
 	for _, c := range change {
 		c(&opts)
 	}
-	summary := executor.Apply(ctx, p, executor.Run{State: state, Journal: journal, Client: b.client()}, opts)
-	if err := journal.Close(); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := lock.Release(); err != nil {
-		b.t.Fatal(err)
-	}
+	summary := executor.Apply(context.Background(), p, executor.Run{State: state, Journal: journal, Client: b.client()}, opts)
+	release()
 	return summary
+}
+
+// begin locks and opens the state for a run; release compacts and lets go.
+func (b *bench) begin(p *planner.Plan) (journal *statefile.Journal, state *statefile.State, release func()) {
+	b.t.Helper()
+	ctx := context.Background()
+	lock, err := statefile.AcquireLock(ctx, b.fsys, "test.state", statefile.Holder{}, statefile.LockOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	journal, state, err = statefile.Begin(ctx, lock, "test.state", statefile.RunInfo{Run: "test", Plan: p.ID()}, statefile.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return journal, state, func() {
+		if err := journal.Close(); err != nil {
+			b.t.Fatal(err)
+		}
+		if err := lock.Release(); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 // synced fails unless a plan finds nothing to do.

@@ -157,7 +157,11 @@ func (s *treeSide) repository(w *repoWorld) {
 		s.failed(address, w.err, s.tree.Range)
 		return
 	}
-	side := &repoSide{treeSide: s, address: address, world: w, planned: map[string]int{}, alive: map[string]bool{}}
+	side := &repoSide{treeSide: s, address: address, world: w, planned: map[string]int{}, alive: map[string]bool{}, needs: s.needs}
+	if w.create && slices.ContainsFunc(w.tags, func(tag tagWorld) bool { return tag.err == nil }) {
+		made := s.createRepository(address, s.block, s.tree.Destination.Join(w.rel), s.needs)
+		side.needs = append(slices.Clone(s.needs), made)
+	}
 	for i := range w.tags {
 		side.tag(&w.tags[i])
 	}
@@ -167,11 +171,21 @@ func (s *treeSide) repository(w *repoWorld) {
 	side.deadReferrers()
 }
 
+// createRepository plans the making of a repository that the registry does not
+// make by itself on the first push.
+func (b *builder) createRepository(address string, block int, to providers.Repository, needs []int) int {
+	return b.act(Action{
+		Address: address, Kind: statefile.KindRepo, Verb: CreateRepository, Cause: ByConfig, Block: block, To: to, Needs: needs,
+		Reason: "it does not exist, and the registry does not make it on the first push", Requests: 1,
+	})
+}
+
 // repoSide compares one repository of a tree.
 type repoSide struct {
 	*treeSide
 	address string
 	world   *repoWorld
+	needs   []int           // what every copy into the repository needs
 	copies  []int           // actions that write to the repository: deletes come after them
 	last    []int           // what its deletes need
 	planned map[string]int  // referrers' addresses that are alive, and their actions or -1
@@ -659,6 +673,9 @@ func (b *builder) image(index int, u unit) {
 	a := Action{
 		Address: m.Address, Kind: statefile.KindImage, Block: block,
 		From: m.Source, FromTag: m.SourceTag, To: m.Destination, ToTag: m.DestinationTag, Fresh: w.fresh,
+	}
+	if w.create {
+		a.Needs = []int{b.createRepository(repoAddress(m.Address, ""), block, m.Destination, nil)}
 	}
 	i, settled := b.decide(a, &w.tagWorld, decision{record: record, recorded: recorded, copy: m.Copy, rng: m.Range, read: u.read, rules: rules})
 	if !settled {

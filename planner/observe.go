@@ -242,7 +242,11 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 		if destination, err = o.client.Tags(ctx, to); err != nil {
 			return err
 		}
-		w.fresh = destination.Missing
+		if w.fresh = destination.Missing; w.fresh {
+			if w.create, err = o.client.MustCreate(to); err != nil {
+				return err
+			}
+		}
 	}
 	recorded := o.recordedTags(t, w.rel)
 	picked := selector.pick(source.Tags)
@@ -457,7 +461,11 @@ func (o *observer) imageTag(ctx context.Context, u unit, w *imageWorld) error {
 		if err != nil {
 			return err
 		}
-		w.fresh, l.destination = list.Missing, &list
+		if w.fresh, l.destination = list.Missing, &list; w.fresh {
+			if w.create, err = o.client.MustCreate(m.Destination); err != nil {
+				return err
+			}
+		}
 	}
 	one := []tagWorld{w.tagWorld}
 	err = o.weighTags(ctx, l, w.fresh, one)

@@ -335,7 +335,7 @@ func canonical(raw []byte, v any) error {
 
 // plausible checks that an action is one that New could have planned.
 func (a *Action) plausible() error {
-	kinds := []statefile.Kind{statefile.KindTree, statefile.KindImage, statefile.KindTag, statefile.KindReferrers}
+	kinds := []statefile.Kind{statefile.KindTree, statefile.KindImage, statefile.KindRepo, statefile.KindTag, statefile.KindReferrers}
 	tagged := a.Kind == statefile.KindTag || a.Kind == statefile.KindImage
 	switch {
 	case !slices.Contains(Verbs, a.Verb):

@@ -100,6 +100,9 @@ func (p *Plan) Change(i int) statefile.Change {
 		return statefile.Put(r)
 	case statefile.KindImage:
 		r.Destination, r.OnRemove, r.Protect = block.Destination, block.OnRemove, block.Protect
+	case statefile.KindRepo:
+		r.Destination, r.Created = a.To.String(), true
+		return statefile.Put(r)
 	case statefile.KindReferrers:
 		if a.Want == "" { // only images of an index had any: nothing to compare with later
 			return statefile.Remove(a.Address)

@@ -43,6 +43,7 @@ type repoWorld struct {
 	selected bool  // the configuration selects it; else only the state knows it
 	empty    bool  // the source was listed and has no tag at all
 	fresh    bool  // the destination repository does not exist
+	create   bool  // and it has to be made before the first push
 	tags     []tagWorld
 	departed []tagWorld // recorded, no longer selected; only tag and dest are set
 }
@@ -68,7 +69,8 @@ type attached struct {
 
 type imageWorld struct {
 	tagWorld
-	fresh bool
+	fresh  bool
+	create bool // the destination repository has to be made before the first push
 }
 
 // goneWorld is a block that only the state still knows.
