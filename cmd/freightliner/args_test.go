@@ -82,7 +82,7 @@ func TestFlags(t *testing.T) {
 	applyFlags := []string{"auto-approve", "lock-timeout", "max-duration", "max-failures", "report"}
 	want := map[string][]string{
 		"freightliner":                {"chdir", "log-json", "log-level", "no-color"},
-		"freightliner init":           {"state"},
+		"freightliner init":           {"merge-driver", "state", "var", "var-file"},
 		"freightliner validate":       {"json", "var", "var-file"},
 		"freightliner fmt":            {"check", "diff"},
 		"freightliner plan":           append([]string{"destroy", "detailed-exitcode", "markdown", "out"}, planFlags...),
@@ -94,8 +94,17 @@ func TestFlags(t *testing.T) {
 		"freightliner state":          {},
 		"freightliner state list":     {"json", "state", "var", "var-file"},
 		"freightliner state show":     {"json", "state", "var", "var-file"},
-		"freightliner state verify":   {"json", "state", "var", "var-file"},
-		"freightliner state compact":  {"lock-timeout", "state", "var", "var-file"},
+		"freightliner state verify":   {"canonical", "json", "state", "var", "var-file"},
+		"freightliner state compact":  {"json", "lock-timeout", "state", "var", "var-file"},
+		"freightliner state diff":     {"json", "state", "var", "var-file"},
+		"freightliner state merge":    {"json", "lock-timeout", "out", "resolve", "state", "var", "var-file"},
+		"freightliner state mv":       {"dry-run", "json", "lock-timeout", "state", "var", "var-file"},
+		"freightliner state rebuild":  {"auto-approve", "dry-run", "json", "lock-timeout", "state", "var", "var-file"},
+		"freightliner state repair":   {"auto-approve", "dry-run", "json", "lock-timeout", "state", "var", "var-file"},
+		"freightliner state rm":       {"auto-approve", "dry-run", "json", "lock-timeout", "state", "var", "var-file"},
+		"freightliner state upgrade":  {"json", "state", "var", "var-file"},
+
+		"freightliner state merge-driver": {"json", "resolve", "state", "var", "var-file"},
 		"freightliner registry":       {},
 		"freightliner registry serve": {"listen"},
 		"freightliner version":        {"json"},
