@@ -28,16 +28,16 @@ func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
 	}
 	defer w.moving.Release(1)
 	key := flightKey{manifestKey{w.job.To, d.Digest}, true}
-	first := w.first(d.Digest)
 	for {
 		if w.known().hasBlob(w.job.To, d.Digest) {
-			if first {
+			if w.first(d.Digest) {
 				w.step(Progress{Skipped: d.Size, Blobs: 1})
 			}
 			return nil
 		}
 		f, lead := w.known().join(key, w.flight.job)
 		if lead {
+			w.first(d.Digest) // whoever of this job finds it there afterwards does not count it again
 			err := w.bring(ctx, d, f)
 			w.known().leave(key, f)
 			return err
