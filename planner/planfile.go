@@ -212,7 +212,7 @@ func Encode(w io.Writer, p *Plan) error {
 // readers can not understand one file differently. Errors wrap [ErrDamaged] or
 // [ErrVersion].
 func Decode(r io.Reader) (*Plan, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
+	z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -3,7 +3,6 @@ package planner
 import (
 	"bytes"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 
@@ -86,25 +85,21 @@ func TestPlanFileDamage(t *testing.T) {
 	}
 }
 
-// reseal compresses lines as a plan file without making them right.
-func reseal(t testing.TB, content string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z, err := zstd.NewWriter(&b)
+// sealer compresses for tests: one for all, since a fuzzer asks a thousand times
+// a second.
+var sealer = func() *zstd.Encoder {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<17))
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
-	if _, err := io.WriteString(z, content); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
+	return z
+}()
+
+// reseal compresses lines as a plan file without making them right.
+func reseal(content string) []byte { return sealer.EncodeAll([]byte(content), nil) }
 
 func sealed(t testing.TB, content string) []byte {
-	return reseal(t, ended(content))
+	return reseal(ended(content))
 }
 
 // ended is content with the end line that belongs to it.
