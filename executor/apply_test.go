@@ -361,9 +361,14 @@ func TestMaxFailuresStops(t *testing.T) {
 }
 
 // brokenJournal fails after so many changes.
-type brokenJournal struct{ left int }
+type brokenJournal struct {
+	mu   sync.Mutex
+	left int
+}
 
 func (j *brokenJournal) Done(changes ...statefile.Change) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.left--; j.left < 0 {
 		return errors.New("no space left on device")
 	}
