@@ -52,11 +52,7 @@ Exits 2 when there is drift, whatever the other two are. It changes nothing.`,
 func (s *session) drift(parent context.Context, f planFlags, vars config.Variables, markdown string) error {
 	ctx, end := s.cancelOnSignal(parent)
 	defer end()
-	cfg, err := s.loadConfig(vars)
-	if err != nil {
-		return err
-	}
-	state, err := readState(stateName(f.state, cfg))
+	cfg, state, err := s.configAndState(vars, f.state)
 	if err != nil {
 		return err
 	}

@@ -128,11 +128,7 @@ type planWish struct {
 func (s *session) plan(parent context.Context, f planFlags, vars config.Variables, limit config.Limit, wish planWish) error {
 	ctx, end := s.cancelOnSignal(parent)
 	defer end()
-	cfg, err := s.loadConfig(vars)
-	if err != nil {
-		return err
-	}
-	state, err := readState(stateName(f.state, cfg))
+	cfg, state, err := s.configAndState(vars, f.state)
 	if err != nil {
 		return err
 	}

@@ -300,6 +300,17 @@ func pathless(err error, name string) error {
 	return err
 }
 
+// configAndState loads the configuration, and the state that it or the flag
+// -state names, for work that changes neither.
+func (s *session) configAndState(vars config.Variables, flag string) (*config.Config, *statefile.State, error) {
+	cfg, err := s.loadConfig(vars)
+	if err != nil {
+		return nil, nil, err
+	}
+	state, err := readState(stateName(flag, cfg))
+	return cfg, state, err
+}
+
 // newClient makes the registry client for a run.
 func (s *session) newClient(registries []config.Registry) (*registry.Client, error) {
 	options, err := s.clientOptions(registries)

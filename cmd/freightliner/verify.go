@@ -60,11 +60,7 @@ Exits 2 when something does not match, 3 when a part could not be looked at.`,
 func (s *session) verify(parent context.Context, f verifyFlags, vars config.Variables) error {
 	ctx, end := s.cancelOnSignal(parent)
 	defer end()
-	cfg, err := s.loadConfig(vars)
-	if err != nil {
-		return err
-	}
-	state, err := readState(stateName(f.state, cfg))
+	cfg, state, err := s.configAndState(vars, f.state)
 	if err != nil {
 		return err
 	}
