@@ -56,6 +56,10 @@ type Kind struct {
 	// for registries that deny where others say that there is none. An error means
 	// that it is not known.
 	Missing func(ctx context.Context, api *API, path string) (bool, error)
+	// Untag takes a tag away and nothing else, for registries whose DELETE by tag is
+	// refused, or takes the manifest with all its other tags. NotFound when there is
+	// none. nil for the DELETE of the specification, which takes the tag alone.
+	Untag func(ctx context.Context, api *API, path, tag string) error
 	// Create makes what must exist before a push to path. It is no error when it
 	// exists already.
 	Create func(ctx context.Context, api *API, path string) error

@@ -219,8 +219,9 @@ func tooLarge(err error, size int) error {
 	})
 }
 
-// Delete removes ref (a tag or a digest) from repo. With a tag, registries that
-// follow the specification remove the tag alone; a digest goes with all its tags.
+// Delete removes ref (a tag or a digest) from repo. With a tag the tag alone
+// goes, by the interface of the kind where a DELETE would take more; a digest goes
+// with all its tags.
 //
 // Errors: NotFound when there is nothing to delete, also after a try whose
 // outcome stayed unknown; Unsupported when the registry does not delete.
@@ -231,6 +232,9 @@ func (c *Client) Delete(ctx context.Context, repo providers.Repository, ref stri
 	}
 	// What is known about the repository may be wrong from here on.
 	c.known.forget(repo)
+	if r.kind.Untag != nil && !strings.Contains(ref, ":") {
+		return r.kind.Untag(ctx, &API{remote: r}, repo.Path, ref)
+	}
 	request := &call{op: "delete", on: address(repo, ref), method: http.MethodDelete, endpoint: "manifest",
 		url: r.url(repo.Path+"/manifests/"+ref, nil), scopes: []string{scope(repo.Path, "delete"), scope(repo.Path, pull)},
 		ok: []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent}}

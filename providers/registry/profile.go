@@ -24,10 +24,9 @@ type Profile struct {
 	// CreatesPerSecond bounds how fast repositories are made; 0 for 5.
 	CreatesPerSecond float64
 
-	// Reading and deleting.
+	// Reading.
 
 	Referrers Referrers
-	Delete    Delete
 	Rates     Rates
 }
 
@@ -82,16 +81,6 @@ const (
 	ReferrersProbe Referrers = iota // one request finds out
 	ReferrersAPI                    // it has the referrers API
 	ReferrersTags                   // it has not: the fallback tag of the specification
-)
-
-// Delete says what a DELETE of a manifest does.
-type Delete uint8
-
-const (
-	DeleteTag      Delete = iota // by tag takes the tag away, and only that
-	DeleteManifest               // by tag takes the manifest and all its tags away
-	DeleteDigest                 // by tag is refused; by digest takes the manifest and all its tags away
-	DeleteNever                  // there is none in this API
 )
 
 // Rates are published ceilings, in requests per second; 0 for none.

@@ -2,6 +2,7 @@ package acr
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -9,6 +10,21 @@ import (
 	"freightliner/providers"
 	"freightliner/providers/registry"
 )
+
+// untag takes one tag away. By the distribution API Azure deletes only by digest,
+// and all tags with it (learn.microsoft.com/rest/api/containerregistry/tag/delete).
+func untag(ctx context.Context, api *registry.API, path, tag string) error {
+	q := registry.Request{
+		Op: "delete", On: api.Host() + "/" + path + ":" + tag, Endpoint: "tags", Method: http.MethodDelete,
+		URL: api.URL("/acr/v1/"+path+"/_tags/"+tag, nil), OK: []int{http.StatusAccepted},
+		Scopes: []string{"repository:" + path + ":delete"},
+	}
+	_, err := api.Ask(ctx, q, nil)
+	if registry.Status(err) == http.StatusMethodNotAllowed {
+		return registry.Hint(err, "The tag or its repository is locked (az acr repository update --delete-enabled true).")
+	}
+	return err
+}
 
 // tags pages through /acr/v1/<name>/_tags, which needs the right metadata_read
 // (learn.microsoft.com/rest/api/containerregistry/tag/get-list).

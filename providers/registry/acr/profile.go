@@ -18,13 +18,13 @@ func Kind(o Options) registry.Kind {
 			MaxChunk:  16 << 20,
 			Resume:    registry.ResumeNever, // Azure/azure-sdk-for-python #29738
 			Referrers: registry.ReferrersAPI,
-			Delete:    registry.DeleteDigest,
 			// Basic tier: 1,000 reads and 100 writes a minute
 			// (learn.microsoft.com/azure/container-registry/container-registry-skus). Higher
 			// tiers have more, so the tiers' own 429 decide, not a ceiling of ours.
 		},
 		Serves: serves,
 		Tags:   tags,
+		Untag:  untag,
 	}
 	if o.Env != nil && o.Transport != nil {
 		k.Credential = o.credential

@@ -17,7 +17,6 @@ func Kind() registry.Kind {
 			Uploads:   []registry.Upload{registry.UploadPatch, registry.UploadPut, registry.UploadChunks},
 			Create:    registry.CreateTop,
 			Referrers: registry.ReferrersProbe,
-			Delete:    registry.DeleteDigest,
 		},
 		Serves:       hosts.MatchString,
 		Repositories: repositories,

@@ -2,6 +2,7 @@ package dockerhub
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -60,6 +61,23 @@ func (l *logins) repositories(ctx context.Context, api *registry.API, prefix str
 		return r.Name
 	})
 	return names, err
+}
+
+// untag takes one tag away. The registry itself deletes nothing, only the web
+// interface does (github.com/docker/hub-feedback/issues/1759).
+func (l *logins) untag(ctx context.Context, api *registry.API, path, tag string) error {
+	q := registry.Request{Op: "delete", On: api.Host() + "/" + path + ":" + tag, Endpoint: "web", Method: http.MethodDelete,
+		OK: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}, Authorize: l.authorize(api, path)}
+	if !serves(api.Host()) {
+		return q.Fail(providers.Unsupported, "", "%s is not Docker Hub, so its web interface is not asked", api.Host())
+	}
+	space, name, _ := strings.Cut(path, "/")
+	q.URL = api.At(webHost, "/v2/repositories/"+url.PathEscape(space)+"/"+url.PathEscape(name)+"/tags/"+url.PathEscape(tag)+"/", nil)
+	_, err := api.Ask(ctx, q, nil)
+	if providers.ClassOf(err) == providers.Denied && registry.Status(err) != 0 {
+		return registry.Hint(err, "The access token for docker.io needs the right to delete.")
+	}
+	return err
 }
 
 // tags have the digest of the manifest or index that each points to. The tags of

@@ -16,7 +16,6 @@ func Kind() registry.Kind {
 			Catalog:   registry.CatalogNone,
 			Uploads:   []registry.Upload{registry.UploadPut, registry.UploadChunks},
 			Referrers: registry.ReferrersProbe, // docker/roadmap #724 is open, and some see it answered
-			Delete:    registry.DeleteNever,    // only by the web interface
 			// Pulls are limited by account (docs.docker.com/docker-hub/usage/pulls); the
 			// headers tell how many are left.
 		},
@@ -31,6 +30,7 @@ func Kind() registry.Kind {
 		Pairs:        func(s registry.Settings) []string { return only(s.Host, webHost) },
 		Repositories: logins.repositories,
 		Tags:         logins.tags,
+		Untag:        logins.untag,
 	}
 }
 

@@ -36,7 +36,6 @@ var profile = registry.Profile{
 	// CreateRepository is throttled well below other calls; the quota page has 10 a second.
 	CreatesPerSecond: 5,
 	Referrers:        registry.ReferrersAPI,
-	Delete:           registry.DeleteTag,
 	Rates:            registry.Rates{Writes: 10, Opens: 100, Pushes: 500},
 }
 

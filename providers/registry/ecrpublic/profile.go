@@ -28,7 +28,7 @@ func Kind(keys ecr.Keys) registry.Kind {
 	}
 	if keys != nil {
 		c := &cloud{service: ecr.Service{Host: endpoint, Region: "us-east-1", Name: "ecr-public", Target: "SpencerFrontendService", Keys: keys}}
-		k.Credential, k.Repositories, k.Tags, k.Create = c.credential, c.repositories, c.tags, c.create
+		k.Credential, k.Repositories, k.Tags, k.Create, k.Untag = c.credential, c.repositories, c.tags, c.create, c.untag
 	}
 	return k
 }

@@ -23,7 +23,6 @@ func Kind(token Token) registry.Kind {
 			// One repository each two seconds (cloud.google.com/artifact-registry/quotas).
 			CreatesPerSecond: 0.5,
 			Referrers:        registry.ReferrersAPI,
-			Delete:           registry.DeleteTag,
 			// The same page: 60,000 requests and 18,000 writes a minute.
 			Rates: registry.Rates{Listings: 1000, Looks: 1000, Reads: 1000, Pulls: 1000, Opens: 300, Pushes: 300, Writes: 300, Deletes: 300},
 		},

@@ -17,12 +17,12 @@ func Kind(env func(name string) string) registry.Kind {
 			MaxChunk:  4 << 20,
 			Resume:    registry.ResumeNever,
 			Referrers: registry.ReferrersProbe,
-			Delete:    registry.DeleteNever, // only by the packages interface
 		},
 		Serves:       serves,
 		Pairs:        pairs,
 		Repositories: repositories,
 		Tags:         tags,
+		Untag:        untag,
 	}
 	if env != nil {
 		k.Credential = workflow(env)

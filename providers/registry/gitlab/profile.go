@@ -17,7 +17,6 @@ func Kind(env func(name string) string) registry.Kind {
 			// docs.gitlab.com/administration/packages/container_registry_metadata_database:
 			// the referrers API depends on the version.
 			Referrers: registry.ReferrersProbe,
-			Delete:    registry.DeleteTag,
 		},
 		Serves: hosted,
 		TokenHosts: func(host string) []string {

@@ -11,7 +11,10 @@ import (
 	"freightliner/providers/registry"
 )
 
-const perPage = 100 // the most
+const (
+	base    = "/api/v2.0/"
+	perPage = 100 // the most
+)
 
 // ask reads all pages of a list. They are cut by number, so entries may cross
 // their edges while we read: as many different names as X-Total-Count says prove
@@ -22,7 +25,7 @@ func ask[T any](ctx context.Context, api *registry.API, op, path, list string, q
 	seen := map[string]bool{}
 	for number := 1; ; number++ {
 		query.Set("page", strconv.Itoa(number))
-		q.URL = api.URL("/api/v2.0/"+list, query)
+		q.URL = api.URL(list, query)
 		var page []T
 		header, err := api.Ask(ctx, q, &page)
 		if err != nil {
@@ -58,14 +61,14 @@ func repositories(ctx context.Context, api *registry.API, prefix string) (names 
 	projects := []string{}
 	if project, _, _ := strings.Cut(prefix, "/"); project != "" {
 		projects = append(projects, project)
-	} else if err := ask(ctx, api, op, prefix, "projects", url.Values{}, func(p found) string {
+	} else if err := ask(ctx, api, op, prefix, base+"projects", url.Values{}, func(p found) string {
 		projects = append(projects, p.Name)
 		return p.Name
 	}); err != nil {
 		return nil, err
 	}
 	for _, project := range projects {
-		err := ask(ctx, api, op, prefix, "projects/"+url.PathEscape(project)+"/repositories", url.Values{}, func(r found) string {
+		err := ask(ctx, api, op, prefix, base+"projects/"+url.PathEscape(project)+"/repositories", url.Values{}, func(r found) string {
 			names = append(names, r.Name) // with the project
 			return r.Name
 		})
@@ -76,13 +79,22 @@ func repositories(ctx context.Context, api *registry.API, prefix string) (names 
 	return names, nil
 }
 
-// tags come with the artifacts; those without a tag are passed over. A slash in a
-// repository's name is escaped twice, as the interface wants it.
-func tags(ctx context.Context, api *registry.API, path string) (list registry.TagList, err error) {
+// artifacts is the address of a repository's artifacts. A slash in its name is
+// escaped twice, as the interface wants it.
+func artifacts(api *registry.API, op, path string) (string, error) {
 	project, name, nested := strings.Cut(path, "/")
 	if !nested {
-		return list, registry.Request{Op: "list tags of", On: api.Host() + "/" + path}.Fail(providers.NotFound,
+		return "", registry.Request{Op: op, On: api.Host() + "/" + path}.Fail(providers.NotFound,
 			"Harbor has repositories only below a project.", "the name has no project")
+	}
+	return base + "projects/" + url.PathEscape(project) + "/repositories/" + url.PathEscape(url.PathEscape(name)) + "/artifacts", nil
+}
+
+// tags come with the artifacts; those without a tag are passed over.
+func tags(ctx context.Context, api *registry.API, path string) (list registry.TagList, err error) {
+	at, err := artifacts(api, "list tags of", path)
+	if err != nil {
+		return list, err
 	}
 	type artifact struct {
 		Digest string    `json:"digest"`
@@ -93,7 +105,7 @@ func tags(ctx context.Context, api *registry.API, path string) (list registry.Ta
 			Pushed time.Time `json:"push_time"`
 		} `json:"tags"`
 	}
-	err = ask(ctx, api, "list tags of", path, "projects/"+url.PathEscape(project)+"/repositories/"+url.PathEscape(url.PathEscape(name))+"/artifacts",
+	err = ask(ctx, api, "list tags of", path, at,
 		url.Values{"with_tag": {"true"}}, func(a artifact) string {
 			for _, t := range a.Tags {
 				pushed := t.Pushed

@@ -14,10 +14,10 @@ func Kind() registry.Kind {
 			// Harbor has no published ceiling; each project is a few rows.
 			CreatesPerSecond: 5,
 			Referrers:        registry.ReferrersAPI, // since 2.9
-			Delete:           registry.DeleteDigest,
 		},
 		Repositories: repositories,
 		Tags:         tags,
+		Untag:        untag,
 		Create:       create,
 	}
 }

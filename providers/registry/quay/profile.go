@@ -11,7 +11,6 @@ func Kind() registry.Kind {
 			Uploads:   []registry.Upload{registry.UploadPut, registry.UploadChunks},
 			Resume:    registry.ResumeAsk,
 			Referrers: registry.ReferrersProbe,
-			Delete:    registry.DeleteTag,
 		},
 		Serves:       func(host string) bool { return host == "quay.io" || host == "quay.io:443" },
 		Repositories: repositories,

@@ -84,7 +84,7 @@ func ecrAPI(s *site) http.Handler {
 		"PutImageTagMutability":       a.putMutability,
 		"GetAuthorizationToken":       a.authorizationToken,
 		"BatchCheckLayerAvailability": a.checkLayers,
-		"BatchDeleteImage":            a.deleteImages,
+		"BatchDeleteImage":            func(call *awsCall) (any, error) { return a.deleteImages(call, "") },
 	}
 	return a
 }
@@ -232,11 +232,11 @@ func (a awsAPI) checkLayers(call *awsCall) (any, error) {
 }
 
 // deleteImages takes tags away, an image with its last tag, or images by digest.
-func (a awsAPI) deleteImages(call *awsCall) (any, error) {
+func (a awsAPI) deleteImages(call *awsCall, prefix string) (any, error) {
 	if len(call.ImageIDs) == 0 || len(call.ImageIDs) > 100 {
 		return nil, invalidParameter("imageIds takes 1 to 100 images")
 	}
-	if !a.exists(call.RepositoryName) {
+	if !a.exists(prefix + call.RepositoryName) {
 		return nil, a.noRepository(call.RepositoryName)
 	}
 	gone, failures := []imageID{}, []any{}
@@ -245,7 +245,7 @@ func (a awsAPI) deleteImages(call *awsCall) (any, error) {
 		if id.Digest != "" {
 			reference = id.Digest
 		}
-		if status := a.takeAway(call.RepositoryName, reference); status != http.StatusAccepted {
+		if status := a.takeAway(prefix+call.RepositoryName, reference); status != http.StatusAccepted {
 			failures = append(failures, map[string]any{"imageId": id, "failureCode": "ImageNotFound", "failureReason": "Requested image not found"})
 			continue
 		}

@@ -54,6 +54,7 @@ func ecrPublicAPI(s *site) http.Handler {
 		"DescribeImages":       func(call *awsCall) (any, error) { return a.describeImages(call, prefix) },
 		"DescribeImageTags":    a.describeImageTags,
 		"CreateRepository":     a.createPublic,
+		"BatchDeleteImage":     func(call *awsCall) (any, error) { return a.deleteImages(call, prefix) },
 		// One object here, a list at the private registry.
 		"GetAuthorizationToken": func(call *awsCall) (any, error) {
 			data := a.authorization(call)
