@@ -44,9 +44,10 @@ type work struct {
 	client   *Client
 	job      Job
 	from, to *remote
-	flight   *flight             // the whole job, for followers of its blobs
-	plain    bool                // no mounts: what we believe about other repositories was wrong
-	moving   *semaphore.Weighted // held for each blob, but not while it follows another job
+	flight   *flight // the whole job, for followers of its blobs
+	// repairing: what we believed to be there was not, so nothing is mounted.
+	repairing bool
+	moving    *semaphore.Weighted // held for each blob, but not while it follows another job
 
 	mu     sync.Mutex
 	result Result
@@ -224,11 +225,13 @@ func (w *work) there(ctx context.Context, d providers.Digest) (bool, error) {
 }
 
 // maxRepairs is how often a manifest is written again after the registry missed
-// something that we took to be there.
-const maxRepairs = 2
+// something that we took to be there, and maxLooks how often that is looked for
+// before it counts as gone.
+const maxRepairs, maxLooks = 2, 3
 
 // put writes m. What we know is a hint: when the registry misses something, the
-// hints are dropped, everything is looked for, and what is missing is sent.
+// hints are dropped, everything is looked for, and what is missing is sent. The
+// pause before is for replicas: one may not know yet what another took.
 func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 	for repairs := 0; ; repairs++ {
 		err := w.client.PutManifest(ctx, w.job.To, ref, m)
@@ -242,6 +245,9 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 			return err
 		}
 		w.client.log.Debug("content is missing, looking again", "at", address(w.job.To, ref), "error", err.Error())
+		if err := w.client.clock.Wait(ctx, w.to.backoff(repairs+1, nil)); err != nil {
+			return err
+		}
 		if err := w.repair(ctx, m); err != nil {
 			return err
 		}
@@ -251,7 +257,7 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 // repair brings what m needs and the destination turns out not to have, with a
 // look at each. Foreign layers count here too: this registry wants them.
 func (w *work) repair(ctx context.Context, m *Manifest) error {
-	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, plain: true, moving: w.moving, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}}
+	again := &work{copier: w.copier, client: w.client, job: w.job, from: w.from, to: w.to, flight: w.flight, repairing: true, moving: w.moving, wrote: map[providers.Digest]bool{}, met: map[providers.Digest]bool{}}
 	again.job.Fresh = false
 	defer w.merge(again)
 	w.known().forgetManifest(w.job.To, m.Digest)
@@ -261,14 +267,45 @@ func (w *work) repair(ctx context.Context, m *Manifest) error {
 			return err
 		}
 	}
-	for _, blob := range m.Blobs() {
-		w.known().forgetBlob(w.job.To, blob.Digest)
+	gone, err := w.gone(ctx, m.Blobs())
+	if err != nil {
+		return err
+	}
+	for _, blob := range gone {
 		err := again.deliver(ctx, blob)
 		if err != nil && (!IsForeign(blob.MediaType) || providers.ClassOf(err) != providers.NotFound) {
 			return err
 		}
 	}
 	return nil
+}
+
+// gone are those of blobs that are not at the destination. What we took to be
+// there may be behind a replica that does not show it yet (Azure/acr #588, about
+// one push in ten), so it is looked for again before it is sent again.
+func (w *work) gone(ctx context.Context, blobs []providers.Descriptor) (gone []providers.Descriptor, err error) {
+	for n := 1; ; n++ {
+		var again []providers.Descriptor
+		for _, blob := range blobs {
+			believed := n > 1 || w.known().hasBlob(w.job.To, blob.Digest)
+			w.known().forgetBlob(w.job.To, blob.Digest)
+			there, err := w.client.headBlob(ctx, w.to, w.job.To, blob.Digest, pullPush)
+			switch {
+			case err != nil:
+				return nil, err
+			case !there && believed && n < maxLooks:
+				again = append(again, blob)
+			case !there:
+				gone = append(gone, blob)
+			}
+		}
+		if blobs = again; len(blobs) == 0 {
+			return gone, nil
+		}
+		if err := w.client.clock.Wait(ctx, w.to.backoff(n, nil)); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // merge adds what other did to what w did.

@@ -95,6 +95,8 @@ func TestCopyRequests(t *testing.T) {
 	one := registrytest.Image(2, base, registrytest.Layer(3, 3000))
 	two := registrytest.Image(4, base, registrytest.Layer(5, 3000))
 	index := registrytest.Index(6, base)
+	twice := registrytest.Image(7, base, base)
+	empty := registrytest.Image(8, registrytest.Blob{MediaType: "application/vnd.oci.image.layer.v1.tar"}, base)
 	type step struct {
 		from, to string
 		artifact *registrytest.Artifact
@@ -163,10 +165,20 @@ func TestCopyRequests(t *testing.T) {
 		steps:  []step{{"i", "m/i", index, []string{"2"}, false}},
 		source: map[string]int{"GET manifest": 1},
 		dest:   map[string]int{"HEAD manifest": 4, "PUT manifest": 1},
+	}, {
+		name:   "a layer that is there twice",
+		steps:  []step{{"t", "m/t", twice, []string{"1"}, true}},
+		source: map[string]int{"GET manifest": 1, "GET blob": 2},
+		dest:   map[string]int{"POST upload": 2, "PUT upload": 2, "PUT manifest": 1},
+	}, {
+		name:   "a layer without a byte",
+		steps:  []step{{"e", "m/e", empty, []string{"1"}, true}},
+		source: map[string]int{"GET manifest": 1, "GET blob": 2}, // nothing is read of nothing
+		dest:   map[string]int{"POST upload": 3, "PUT upload": 3, "PUT manifest": 1},
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
 			source, dest := registrytest.Start(t), registrytest.Start(t)
-			for name, a := range map[string]*registrytest.Artifact{"a": one, "b": two, "i": index} {
+			for name, a := range map[string]*registrytest.Artifact{"a": one, "b": two, "i": index, "t": twice, "e": empty} {
 				registrytest.Push(t, source.Host(), name, "1", a)
 			}
 			for name, a := range tt.there {
@@ -254,6 +266,8 @@ func TestWrongBytesAreNeverCommitted(t *testing.T) {
 		{"too short from the start", registrytest.Fault{Status: 200, Body: "short"}, providers.Conflict},
 		{"too long from the start", registrytest.Fault{Status: 200, Body: string(layer.Data) + "x"}, providers.Conflict},
 		{"gone", registrytest.Fault{Status: 404}, providers.NotFound},
+		{"a length that is not the body's", registrytest.Fault{Header: http.Header{"Content-Length": {"49999"}}}, providers.Conflict},
+		{"compressed on the way, unasked", registrytest.Fault{Header: http.Header{"Content-Encoding": {"gzip"}}}, providers.Invalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			source, dest := registrytest.Start(t), registrytest.Start(t)
@@ -261,6 +275,7 @@ func TestWrongBytesAreNeverCommitted(t *testing.T) {
 			tt.fault.Method, tt.fault.Times = http.MethodGet, -1
 			tt.fault.Path = "/blobs/" + string(layer.Digest())
 			source.Faults.Add(tt.fault)
+			source.Recorder.Reset()
 			_, err := NewCopier(plainClient(t, source.Host(), dest.Host())).Copy(t.Context(),
 				Job{From: repo(source.Host(), "a"), To: repo(dest.Host(), "b"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
 			if providers.ClassOf(err) != tt.class {
@@ -271,6 +286,11 @@ func TestWrongBytesAreNeverCommitted(t *testing.T) {
 			})
 			if len(stored) != 0 {
 				t.Errorf("the destination took %v", stored)
+			}
+			for _, r := range source.Recorder.Where(func(r registrytest.Request) bool { return r.Kind == "blob" }) {
+				if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+					t.Errorf("%s: accepts encoding %q, want identity", r, got)
+				}
 			}
 		})
 	}
@@ -291,6 +311,8 @@ func TestCopyGetsOverFailures(t *testing.T) {
 		{"upload breaks off", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", CutRequest: 500}}},
 		{"stored, answer lost", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Late: true, Drop: true}}},
 		{"stored, answered 500", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Late: true, Status: 500}}},
+		{"stored, answered 204", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Late: true, Status: 204, Times: -1}}},
+		{"stored, answered 200", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Late: true, Status: 200, Times: -1}}},
 		{"session gone", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Status: 404, Body: `{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}`}}},
 		{"manifest 500", nil, []registrytest.Fault{{Method: "PUT", Kind: "manifest", Status: 500}}},
 	} {

@@ -94,7 +94,9 @@ func (w *work) bring(ctx context.Context, d providers.Descriptor, f *flight) err
 			return err
 		}
 		if there {
-			w.step(Progress{Skipped: d.Size, Blobs: 1})
+			if !w.repairing { // what is found then was counted when it came
+				w.step(Progress{Skipped: d.Size, Blobs: 1})
+			}
 			return nil
 		}
 	}
@@ -145,7 +147,7 @@ func (w *work) mountOrLead(ctx context.Context, d providers.Descriptor, f *fligh
 // mountSource is where d can be mounted from: the source itself when it is on
 // the same registry, else a repository that is known to have it.
 func (w *work) mountSource(d providers.Descriptor) string {
-	if w.plain {
+	if w.repairing {
 		return ""
 	}
 	from, to := w.job.From, w.job.To
