@@ -104,10 +104,14 @@ type Limits struct {
 // Info is what a store tells of a secret without its payload.
 type Info struct {
 	Name    string
-	ID      string    // ARN, resource name, path: what the store calls it
-	Version string    // current version; empty: it exists and has no value
-	Changed time.Time // when the current version was made; zero when not told
-	Labels  []string  // staging labels or aliases on the current version that are not the store's own
+	ID      string // ARN, resource name, path: what the store calls it
+	Version string // current version; empty: it exists and has no value
+	// VersionUnknown is true in an entry of List whose Version, Changed, Trouble
+	// and labels the store's list does not tell (GCP); Version is empty then.
+	// Read and Describe tell.
+	VersionUnknown bool
+	Changed        time.Time // when the current version was made; zero when not told
+	Labels         []string  // staging labels or aliases on the current version that are not the store's own
 
 	// Trouble says in words why the current version can not be read although
 	// it exists: "disabled", "destroyed"; empty when it can.
