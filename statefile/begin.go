@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"freightliner/providers"
+	"freightliner/providers/disk"
 )
 
 // Options are what a journal needs from outside. The zero value uses the
@@ -146,7 +147,7 @@ func (j *Journal) create() (*State, error) {
 
 // prepare makes the file on disk what s says it is, and private.
 func (j *Journal) prepare(s *State) error {
-	f, info, err := openPlain(j.fsys, j.path, os.O_RDWR)
+	f, info, err := disk.OpenPlain(j.fsys, j.path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -203,7 +204,7 @@ func (j *Journal) dropSecondName(info Info) error {
 // openAppend opens the file for appending and makes sure that it is the file
 // id with size bytes.
 func openAppend(at Place, id FileID, size int64) (File, error) {
-	f, info, err := openPlain(at.FS, at.Path, os.O_WRONLY|os.O_APPEND)
+	f, info, err := disk.OpenPlain(at.FS, at.Path, os.O_WRONLY|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}

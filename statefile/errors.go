@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"freightliner/providers"
+	"freightliner/providers/disk"
 )
 
 // What a state file can be instead of valid. Every error of reading wraps one
@@ -23,7 +24,7 @@ var (
 
 	// ErrUnsafe: the file is not a plain file of ours: a link, a FIFO, a
 	// directory, another user's file.
-	ErrUnsafe = errors.New("not a plain file of ours")
+	ErrUnsafe = disk.ErrUnsafe
 )
 
 // What can happen to a state while it is held.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"freightliner/providers"
+	"freightliner/providers/disk"
 )
 
 const (
@@ -465,7 +466,7 @@ func (j *Journal) compact() error {
 	}
 	// Their file stays untouched, and ours is not lost.
 	for _, place := range j.otherPlaces() {
-		_, saveErr := writeNew(place.FS, place.Path, now.fill)
+		_, saveErr := disk.WriteNew(place.FS, place.Path, now.fill)
 		if saveErr == nil {
 			return fmt.Errorf("%w; what this run did is in %s", err, place.Path)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"freightliner/providers"
+	"freightliner/providers/disk"
 )
 
 const (
@@ -116,7 +117,7 @@ var errLookAgain = errors.New("the lock file was replaced")
 
 // tryLockFile gives the locked file, or who has it when somebody else does.
 func tryLockFile(fsys FS, name string) (File, Holder, error) {
-	f, info, err := openPlain(fsys, name, os.O_RDWR)
+	f, info, err := disk.OpenPlain(fsys, name, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {

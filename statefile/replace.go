@@ -1,14 +1,14 @@
 package statefile
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
+
+	"freightliner/providers/disk"
 )
 
 // The file is replaced whole, in this order, each step only after the one
@@ -27,53 +27,20 @@ import (
 // removes), a crash after 7 the new one. Both are complete: the new file was
 // durable before it got the name.
 
-// randomName is prefix and 16 random hex digits.
-func randomName(random io.Reader, prefix string) (string, error) {
-	var b [8]byte
-	if _, err := io.ReadFull(random, b[:]); err != nil {
-		return "", fmt.Errorf("no randomness: %w", err)
-	}
-	return prefix + hex.EncodeToString(b[:]), nil
-}
-
 // tempPrefix begins the names of temporary files for the state at name.
 func tempPrefix(name string) string {
 	return path.Join(path.Dir(name), "."+path.Base(name)+".tmp-")
-}
-
-// writeNew makes a new file with the bytes that fill writes, synced, and says
-// what it is. On an error there is no such file, if it could be removed.
-func writeNew(fsys FS, name string, fill func(io.Writer) error) (Info, error) {
-	f, err := fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return Info{}, err
-	}
-	err = fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	var info Info
-	if err == nil {
-		info, err = f.Stat()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return Info{}, errors.Join(err, fsys.Remove(name))
-	}
-	return info, nil
 }
 
 // replace puts what fill writes in the place of the file at name. still is
 // asked last: it says whether the place is as the caller knows it. A backup
 // that can not be made is only worth a note.
 func replace(fsys FS, name string, random io.Reader, fill func(io.Writer) error, still func() error, backup bool) (info Info, note string, err error) {
-	temp, err := randomName(random, tempPrefix(name))
+	temp, err := disk.RandomName(random, tempPrefix(name))
 	if err != nil {
 		return Info{}, "", err
 	}
-	info, err = writeNew(fsys, temp, fill)
+	info, err = disk.WriteNew(fsys, temp, fill)
 	if err != nil {
 		return Info{}, "", err
 	}
@@ -123,7 +90,7 @@ func removeLeftovers(fsys FS, name string) (removed int, err error) {
 			continue
 		}
 		full := path.Join(path.Dir(name), found)
-		if info, err := fsys.Lstat(full); err != nil || plain(info) != nil {
+		if info, err := fsys.Lstat(full); err != nil || disk.Plain(info) != nil {
 			continue
 		}
 		if err := fsys.Remove(full); err != nil {

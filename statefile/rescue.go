@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"slices"
+
+	"freightliner/providers/disk"
 )
 
 // rescue answers a failed write or sync. The file is not trusted any more:
@@ -79,7 +81,7 @@ func (s *State) fill(w io.Writer) error {
 // otherPlaces are where a state goes that can not go to its own place.
 func (j *Journal) otherPlaces() []Place {
 	var places []Place
-	if name, err := randomName(j.opts.Rand, j.path+".saved-"); err == nil {
+	if name, err := disk.RandomName(j.opts.Rand, j.path+".saved-"); err == nil {
 		places = append(places, Place{j.fsys, name})
 	}
 	if j.opts.Emergency != nil {
@@ -102,7 +104,7 @@ func (j *Journal) restart(s *State, intents map[string]Intent) error {
 
 // moveOut writes s to another place and continues there.
 func (j *Journal) moveOut(s *State, to Place, intents map[string]Intent) error {
-	info, err := writeNew(to.FS, to.Path, s.fill)
+	info, err := disk.WriteNew(to.FS, to.Path, s.fill)
 	if err != nil {
 		return err
 	}
@@ -177,7 +179,7 @@ func sameBytes(fsys FS, name string, id FileID, size int64, sum []byte, longer b
 }
 
 func hasBytes(fsys FS, name string, id FileID, size int64, sum []byte, longer bool) error {
-	f, info, err := openPlain(fsys, name, os.O_RDONLY)
+	f, info, err := disk.OpenPlain(fsys, name, os.O_RDONLY)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReplaced, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"freightliner/providers"
+	"freightliner/providers/disk"
 )
 
 // State is a state file as it was read: the snapshot's bytes with an index
@@ -118,7 +119,7 @@ func parse(buf []byte) (*State, *Damage) {
 
 // readFile reads a plain file of ours whole.
 func readFile(fsys FS, path string) ([]byte, Info, error) {
-	f, info, err := openPlain(fsys, path, os.O_RDONLY)
+	f, info, err := disk.OpenPlain(fsys, path, os.O_RDONLY)
 	if err != nil {
 		return nil, Info{}, err
 	}
@@ -132,55 +133,6 @@ func readFile(fsys FS, path string) ([]byte, Info, error) {
 		err = nil // an apply cut a torn tail while we read; what we have is whole
 	}
 	return buf[:n], info, err
-}
-
-// openPlain opens an existing file for use and refuses what is not a plain
-// file of ours. The name is looked at first and compared with what was opened,
-// so a link swapped in between is found: its target has another identity, or
-// is the very file that was approved.
-func openPlain(fsys FS, path string, flag int) (File, Info, error) {
-	before, err := fsys.Lstat(path)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	if err := plain(before); err != nil {
-		return nil, Info{}, err
-	}
-	f, err := fsys.OpenFile(path, flag, 0)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	info, err := f.Stat()
-	if err == nil {
-		err = plain(info)
-	}
-	if err == nil && info.ID != before.ID {
-		err = fmt.Errorf("%w: it was swapped while it was opened", ErrUnsafe)
-	}
-	if err != nil {
-		return nil, Info{}, errors.Join(err, f.Close())
-	}
-	return f, info, nil
-}
-
-// plain refuses everything but a regular file of ours.
-func plain(info Info) error {
-	what := ""
-	switch mode := info.Mode; {
-	case mode&fs.ModeSymlink != 0:
-		what = "a symbolic link"
-	case mode.IsDir():
-		what = "a directory"
-	case mode&fs.ModeNamedPipe != 0:
-		what = "a FIFO"
-	case !mode.IsRegular():
-		what = "a device or socket"
-	case !info.Ours:
-		what = "a file of another user"
-	default:
-		return nil
-	}
-	return fmt.Errorf("%w: it is %s", ErrUnsafe, what)
 }
 
 // Exists reports whether there is a file.
