@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -422,6 +424,8 @@ func TestTokensAreRenewed(t *testing.T) {
 	}{
 		{"within its life", `{"token":"canary-token","expires_in":300}`, 239 * time.Second, 1},
 		{"at 80 % of its life", `{"token":"canary-token","expires_in":300}`, 241 * time.Second, 2},
+		{"issued years ago, by a clock that is not ours", `{"token":"canary-token","expires_in":300,"issued_at":"2001-01-01T00:00:00Z"}`, 239 * time.Second, 1},
+		{"issued in years, by a clock that is not ours", `{"token":"canary-token","expires_in":300,"issued_at":"2101-01-01T00:00:00Z"}`, 241 * time.Second, 2},
 		{"60 s when nothing is said", `{"access_token":"canary-token"}`, 47 * time.Second, 1},
 		{"60 s when nothing is said, over", `{"access_token":"canary-token"}`, 49 * time.Second, 2},
 	} {
@@ -485,6 +489,7 @@ func TestCaps(t *testing.T) {
 	}
 }
 
+// Tags and the catalog page alike; the cases are written for tags.
 func TestPaging(t *testing.T) {
 	all := []string{"a", "b", "c", "d", "e"}
 	after := func(last string) []string { return all[slices.Index(all, last)+1:] }
@@ -507,6 +512,28 @@ func TestPaging(t *testing.T) {
 			w.Header().Set("Link", `</v2/r/tags/list?last=z>; rel="next"`)
 			return `{"tags":[]}`
 		}, all},
+		{"a relative link", func(w http.ResponseWriter, q url.Values) string {
+			if q.Get("last") != "" {
+				return tagsOf(after(q.Get("last")))
+			}
+			w.Header().Set("Link", `<?last=c&n=3>; rel="next"`)
+			return tagsOf(all[:3])
+		}, all},
+		{"a link to another host", func(w http.ResponseWriter, q url.Values) string {
+			w.Header().Set("Link", `<http://other.example/v2/r/tags/list?last=c>; rel="next"`)
+			return tagsOf(all[:3])
+		}, nil},
+		{"n is ignored, and each page has an order of its own", func(w http.ResponseWriter, q url.Values) string {
+			switch q.Get("last") {
+			case "":
+				return tagsOf([]string{"e", "b"})
+			case "b":
+				return tagsOf([]string{"b", "a", "d"})
+			case "d":
+				return tagsOf([]string{"c", "e"})
+			}
+			return tagsOf(nil)
+		}, all},
 		{"unsorted", func(http.ResponseWriter, url.Values) string { return `{"tags":["e","a","d","b","c","a"]}` }, all},
 		{"a link to itself", func(w http.ResponseWriter, q url.Values) string {
 			w.Header().Set("Link", `</v2/r/tags/list?n=1000>; rel="next"`)
@@ -515,6 +542,14 @@ func TestPaging(t *testing.T) {
 		{"an invalid tag", func(http.ResponseWriter, url.Values) string { return `{"tags":["ok","../../x"]}` }, nil},
 		{"two tags fields", func(http.ResponseWriter, url.Values) string { return `{"tags":["a"],"Tags":["b"]}` }, nil},
 		{"no JSON", func(http.ResponseWriter, url.Values) string { return `<html>` }, nil},
+		{"page two stays away after all tries", func(w http.ResponseWriter, q url.Values) string {
+			if q.Get("last") != "" {
+				w.WriteHeader(503)
+				return ""
+			}
+			w.Header().Set("Link", `</v2/r/tags/list?last=e>; rel="next"`)
+			return tagsOf(all)
+		}, nil},
 		{"fails on page two", func(w http.ResponseWriter, q url.Values) string {
 			if q.Get("last") != "" {
 				w.WriteHeader(404)
@@ -524,10 +559,9 @@ func TestPaging(t *testing.T) {
 			return tagsOf(all)
 		}, nil},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
-				io.WriteString(w, tt.page(w, r.URL.Query()))
-			})
+		serve := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, tt.page(w, r.URL.Query())) }
+		t.Run("tags/"+tt.name, func(t *testing.T) {
+			p := newPeer(t, serve)
 			tags, err := plainClient(t, p.host()).Tags(t.Context(), repo(p.host(), "r"))
 			if tt.want == nil {
 				if err == nil {
@@ -539,6 +573,74 @@ func TestPaging(t *testing.T) {
 				t.Errorf("tags %v, missing %t, %v; want %v", tags.Tags, tags.Missing, err, tt.want)
 			}
 		})
+		t.Run("catalog/"+tt.name, func(t *testing.T) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				answer := httptest.NewRecorder()
+				serve(answer, r)
+				for _, link := range answer.Header().Values("Link") {
+					w.Header().Add("Link", strings.Replace(link, "/v2/r/tags/list", "/v2/_catalog", 1))
+				}
+				w.WriteHeader(answer.Code)
+				io.WriteString(w, strings.NewReplacer(`"tags"`, `"repositories"`, `"Tags"`, `"Repositories"`).Replace(answer.Body.String()))
+			})
+			got, failed := []string{}, error(nil)
+			for name, err := range plainClient(t, p.host()).Repositories(t.Context(), p.host(), "") {
+				if failed = err; err == nil {
+					got = append(got, name)
+				}
+			}
+			slices.Sort(got)
+			switch {
+			case tt.want == nil && failed == nil:
+				t.Errorf("repositories %v, want an error at the end", got)
+			case tt.want != nil && (failed != nil || !slices.Equal(got, tt.want)):
+				t.Errorf("repositories %v, %v; want %v", got, failed, tt.want)
+			}
+		})
+	}
+}
+
+// A hundred thousand tags in a hundred pages are held as their names and little
+// more. The catalog is not held at all: a name is handed on before the next page is
+// asked for.
+func TestLongListings(t *testing.T) {
+	const pages, each = 100, 1000
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		page, _ := strconv.Atoi(r.URL.Query().Get("last"))
+		if page+1 < pages {
+			w.Header().Set("Link", fmt.Sprintf(`<%s?last=%d>; rel="next"`, r.URL.Path, page+1))
+		}
+		names := make([]string, each)
+		for i := range names {
+			names[i] = fmt.Sprintf("build-%06d", page*each+i)
+		}
+		body := tagsOf(names)
+		if strings.HasSuffix(r.URL.Path, "_catalog") {
+			body = strings.Replace(body, "tags", "repositories", 1)
+		}
+		io.WriteString(w, body)
+	})
+	c := plainClient(t, p.host())
+	held := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := held()
+	list, err := c.Tags(t.Context(), repo(p.host(), "r"))
+	if err != nil || len(list.Tags) != pages*each || !slices.IsSorted(list.Tags) || len(p.requests()) != pages {
+		t.Fatalf("%d tags after %d pages, %v", len(list.Tags), len(p.requests()), err)
+	}
+	if after, most := held(), uint64(pages*each*100); after > before+most {
+		t.Errorf("the list holds %d bytes, want at most %d", after-before, most)
+	}
+	runtime.KeepAlive(list)
+	for _, err := range c.Repositories(t.Context(), p.host(), "") {
+		if asked := len(p.requests()) - pages; err != nil || asked != 1 {
+			t.Errorf("the first name came after %d pages: %v", asked, err)
+		}
+		break
 	}
 }
 
@@ -601,18 +703,108 @@ func TestCatalog(t *testing.T) {
 	}
 }
 
-func TestHeadWithoutDigest(t *testing.T) {
-	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", ociManifest)
-		io.WriteString(w, someManifest)
-	})
-	d, err := plainClient(t, p.host()).Head(t.Context(), repo(p.host(), "a"), "1")
-	want := providers.Descriptor{MediaType: ociManifest, Digest: providers.SHA256([]byte(someManifest)), Size: int64(len(someManifest))}
-	if diff := cmp.Diff(want, d); err != nil || diff != "" {
-		t.Errorf("%v (-want +got):\n%s", err, diff)
+// A HEAD that does not say enough costs one GET.
+func TestSilentHead(t *testing.T) {
+	for name, head := range map[string]func(w http.ResponseWriter){
+		"no digest": func(w http.ResponseWriter) { w.Header().Set("Content-Type", ociManifest) },
+		"no length": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", ociManifest)
+			w.Header().Set("Docker-Content-Digest", string(providers.SHA256([]byte(someManifest))))
+			w.(http.Flusher).Flush()
+		},
+		"no type": func(w http.ResponseWriter) {
+			w.Header()["Content-Type"] = nil
+			w.Header().Set("Docker-Content-Digest", string(providers.SHA256([]byte(someManifest))))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead {
+					head(w)
+				} else {
+					w.Header().Set("Content-Type", ociManifest)
+				}
+				io.WriteString(w, someManifest)
+			})
+			d, err := plainClient(t, p.host()).Head(t.Context(), repo(p.host(), "a"), "1")
+			want := providers.Descriptor{MediaType: ociManifest, Digest: providers.SHA256([]byte(someManifest)), Size: int64(len(someManifest))}
+			if diff := cmp.Diff(want, d); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			if n := len(p.requests()); n != 2 {
+				t.Errorf("%d requests, want HEAD and GET", n)
+			}
+		})
 	}
-	if n := len(p.requests()); n != 2 {
-		t.Errorf("%d requests, want HEAD and GET", n)
+}
+
+// Local hosts are spoken to like any other: https, unless the registry block says
+// plain_http. Brackets around an IPv6 address are part of the host in URLs, in
+// the realm and where its credential is looked up.
+func TestLocalHosts(t *testing.T) {
+	for _, host := range []string{"localhost:5000", "127.0.0.1:5000", "host.docker.internal:5000", "[::1]:5000", "[2001:db8::1]"} {
+		for _, plain := range []bool{false, true} {
+			scheme := map[bool]string{false: "https", true: "http"}[plain]
+			t.Run(scheme+" "+host, func(t *testing.T) {
+				var asked []string
+				answer := func(req *http.Request) (*http.Response, error) {
+					w := httptest.NewRecorder()
+					asked = append(asked, req.URL.Scheme+"://"+req.URL.Host+req.URL.Path)
+					switch user, _, _ := req.BasicAuth(); {
+					case req.URL.Path == "/token" && user == "u":
+						io.WriteString(w, `{"token":"canary-token"}`)
+					case req.Header.Get("Authorization") == "Bearer canary-token":
+						serveManifest(w, someManifest)
+					default:
+						w.Header().Set("WWW-Authenticate", `Bearer realm="`+scheme+`://`+host+`/token",service="x"`)
+						w.WriteHeader(401)
+					}
+					return w.Result(), nil
+				}
+				file := `{"auths":{"` + host + `":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("u:p")) + `"}}}`
+				c := clientOf(t, Options{
+					Registries: []Settings{{Host: host, PlainHTTP: plain}},
+					Transport:  func(Settings) (http.RoundTripper, error) { return roundTripper(answer), nil },
+					Keychain:   DockerConfigKeychain(KeychainOptions{Files: []string{"f"}, Read: func(string) ([]byte, error) { return []byte(file), nil }}),
+				})
+				if _, err := c.Manifest(t.Context(), repo(host, "a"), "1"); err != nil {
+					t.Error(err)
+				}
+				at := scheme + "://" + host
+				if diff := cmp.Diff([]string{at + "/v2/a/manifests/1", at + "/token", at + "/v2/a/manifests/1"}, asked); diff != "" {
+					t.Errorf("requests (-want +got):\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// A registry that does not speak TLS is not spoken to in the clear instead.
+func TestNoDowngradeToPlainHTTP(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) { serveManifest(w, someManifest) })
+	_, port, _ := strings.Cut(p.host(), ":")
+	for _, host := range []string{p.host(), "localhost:" + port} {
+		c := clientOf(t, Options{Registries: []Settings{{Host: host, Credential: canary}}})
+		_, err := c.Manifest(t.Context(), repo(host, "a"), "1")
+		if providers.ClassOf(err) != providers.Invalid || !strings.Contains(providers.HintOf(err), "plain_http = true") {
+			t.Errorf("%s: error %v, hint %q; want one that names plain_http", host, err, providers.HintOf(err))
+		}
+	}
+	if got := p.requests(); len(got) != 0 {
+		t.Errorf("sent in the clear:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// A manifest that the registry finds too large fails at once, with its size.
+func TestManifestTooLargeForTheRegistry(t *testing.T) {
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
+	m, err := parseManifest([]byte(someManifest), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = plainClient(t, p.host()).PutManifest(t.Context(), repo(p.host(), "a"), "1", m)
+	if providers.ClassOf(err).Retryable() || !strings.Contains(providers.HintOf(err), fmt.Sprint(len(someManifest), " bytes")) || len(p.requests()) != 1 {
+		t.Errorf("%v (hint %q) after %d tries; want a failure with the size after one", err, providers.HintOf(err), len(p.requests()))
 	}
 }
 
