@@ -61,9 +61,9 @@ func newTagSelector(f config.TagFilter) (tagSelector, error) {
 
 // referrerTag matches tags that carry referrers rather than images: the
 // distribution-spec's fallback tag (sha256-<hex>) and cosign's
-// (sha256-<hex>.sig, .att, .sbom). They follow their subjects and are never
-// selected as tags of their own.
-var referrerTag = regexp.MustCompile(`^sha(256-[0-9a-f]{64}|512-[0-9a-f]{128})(\.[A-Za-z0-9._-]*)?$`)
+// (sha256-<hex>.sig, .att, .sbom), of longer digests the first 64 digits. They
+// follow their subjects and are never selected as tags of their own.
+var referrerTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64}(\.[A-Za-z0-9._-]*)?$`)
 
 // pick returns the tags that are selected, sorted.
 func (s tagSelector) pick(tags []string) []string {

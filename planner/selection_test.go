@@ -13,6 +13,7 @@ func TestPickTags(t *testing.T) {
 		"1.0", "1.0.0", "1.19.2", "1.20.0", "1.20.0-rc.1", "1.21.3", "latest", "nightly", "v1.22.0", "v2",
 		"sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"sha256-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.sig",
+		"sha512-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"sha256-short.sig",
 	}
 	for _, c := range []struct {

@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -96,21 +97,37 @@ func (p Platform) String() string {
 }
 
 // Matches reports whether an image built for p satisfies the selection want.
-// A selection without a variant takes every variant, and arm64 and arm64/v8
-// are the same platform, as containerd's platform matcher has it.
+// Names are compared as containerd normalises them (containerd/platforms,
+// database.go): arm64 is arm64/v8, arm is arm/v7, amd64 is amd64/v1, x86_64 is
+// amd64. A selection without a variant takes every variant, and every OSVersion:
+// which of them a machine will want is not for a mirror to guess.
 func (p Platform) Matches(want Platform) bool {
+	p, want = p.normal(), want.normal()
 	if p.OS != want.OS || p.Architecture != want.Architecture {
 		return false
 	}
-	return want.Variant == "" || variant(p) == variant(want)
+	return want.Variant == "" || cmp.Or(p.Variant, usual[p.Architecture]) == cmp.Or(want.Variant, usual[p.Architecture])
 }
 
-func variant(p Platform) string {
-	if p.Architecture == "arm64" && p.Variant == "" {
-		return "v8"
+// usual are the variants that go without saying.
+var usual = map[string]string{"amd64": "v1", "arm64": "v8", "arm": "v7"}
+
+// normal is p in one spelling.
+func (p Platform) normal() Platform {
+	switch p.Architecture {
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "i386":
+		p.Architecture, p.Variant = "386", ""
+	case "aarch64":
+		p.Architecture = "arm64"
+	case "armhf":
+		p.Architecture, p.Variant = "arm", "v7"
+	case "armel":
+		p.Architecture, p.Variant = "arm", "v6"
 	}
-	if p.Architecture == "arm" && p.Variant == "" {
-		return "v7"
+	if usual[p.Architecture] != "" && p.Variant != "" && p.Variant[0] != 'v' {
+		p.Variant = "v" + p.Variant
 	}
-	return p.Variant
+	return p
 }

@@ -136,6 +136,21 @@ func TestPlatforms(t *testing.T) {
 		{"linux/arm", "linux/arm/v7", true},
 		{"windows/amd64", "linux/amd64", false},
 		{"linux/amd64", "linux/amd64/v2", false},
+		{"linux/amd64", "linux/amd64/v1", true},
+		{"linux/amd64/v1", "linux/amd64", true},
+		{"linux/amd64/v2", "linux/amd64", true},
+		{"linux/amd64/v3", "linux/amd64/v2", false}, // a machine could run it; this selects, it does not choose
+		{"linux/x86_64", "linux/amd64/v1", true},
+		{"linux/amd64", "linux/x86_64", true},
+		{"linux/aarch64", "linux/arm64/v8", true},
+		{"linux/arm64/8", "linux/arm64/v8", true},
+		{"linux/arm64/v9", "linux/arm64", true},
+		{"linux/arm/7", "linux/arm/v7", true},
+		{"linux/amd64/v2", "linux/x86_64", true},
+		{"linux/arm/v6", "linux/armhf", false},
+		{"linux/armhf", "linux/arm/v7", true},
+		{"linux/armel", "linux/arm/v7", false},
+		{"linux/riscv64", "linux/riscv64", true},
 	} {
 		if got := platform(c.image).Matches(platform(c.want)); got != c.ok {
 			t.Errorf("%s satisfies %s: %v", c.image, c.want, got)

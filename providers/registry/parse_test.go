@@ -102,6 +102,10 @@ func TestSelect(t *testing.T) {
 	arm := child(digestB, `{"os":"linux","architecture":"arm64"}`, "")
 	att := child(digestC, `{"os":"unknown","architecture":"unknown"}`, `,"annotations":{"vnd.docker.reference.digest":"`+digestA+`","vnd.docker.reference.type":"attestation-manifest"}`)
 	bare := descriptorOf(ociManifest, digestD, "10", "")
+	windows1 := child(digestC, `{"os":"windows","architecture":"amd64","os.version":"10.0.17763.1"}`, "")
+	windows2 := child(digestD, `{"os":"windows","architecture":"amd64","os.version":"10.0.20348.1"}`, "")
+	arm6 := child(digestC, `{"os":"linux","architecture":"arm","variant":"v6"}`, "")
+	arm7 := child(digestD, `{"os":"linux","architecture":"arm"}`, "")
 	index := func(children ...string) string {
 		return "{ \"schemaVersion\": 2,\n  \"mediaType\": \"" + ociIndex + "\", \"manifests\": [ " + strings.Join(children, " , ") + " ], \"annotations\": {\"z\":\"1\",\"a\":\"2\"} }"
 	}
@@ -128,6 +132,12 @@ func TestSelect(t *testing.T) {
 			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + arm + `],"annotations":{"z":"1","a":"2"}}`},
 		{"no platform is kept", index(amd, arm, bare), linux("arm64"),
 			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + arm + `,` + bare + `],"annotations":{"z":"1","a":"2"}}`},
+		{"every version of Windows", index(windows1, amd, windows2), []providers.Platform{{OS: "windows", Architecture: "amd64"}},
+			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + windows1 + `,` + windows2 + `],"annotations":{"z":"1","a":"2"}}`},
+		{"every variant, where none is named", index(arm6, arm7, amd), linux("arm"),
+			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + arm6 + `,` + arm7 + `],"annotations":{"z":"1","a":"2"}}`},
+		{"the variant that is named, also where it goes without saying", index(arm6, arm7, amd), linux("arm/v7"),
+			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[` + arm7 + `],"annotations":{"z":"1","a":"2"}}`},
 		{"nothing matches", index(amd, arm, att, bare), linux("s390x"), ""},
 		{"an image is returned as it is", someManifest, linux("s390x"), someManifest},
 	} {

@@ -479,6 +479,8 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 		e.Class = providers.Throttled
 	case slices.Contains(a.codes, "NAME_UNKNOWN") && !c.foreign && r.madeLately(c.url.Path, now):
 		e.Class, e.After = providers.Transient, visibleAfter
+	case e.Class == providers.Invalid && strings.Contains(c.on, "@sha512:"):
+		e.Hint = "Many registries know SHA-256 digests alone; " + r.settings.Host + " may be one of them."
 	}
 	return e
 }
