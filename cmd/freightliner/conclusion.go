@@ -155,6 +155,7 @@ type wireReport struct {
 	Requests  map[string]int64 `json:"requests"`
 	Retries   int64            `json:"retries"`
 	Throttled int64            `json:"throttled"`
+	Mismatch  int64            `json:"mismatched"`
 	Received  int64            `json:"bytes_received"`
 	Sent      int64            `json:"bytes_sent"`
 }
@@ -207,7 +208,7 @@ func (a *application) writeReport(code int) error {
 }
 
 func wireOf(c registry.Counters) wireReport {
-	return wireReport{c.Requests, c.Retries, c.Throttled, c.BytesReceived, c.BytesSent}
+	return wireReport{c.Requests, c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent}
 }
 
 func (a *application) reportOne(r *report, i int, outcome executor.Outcome) {

@@ -20,6 +20,7 @@ type quick struct {
 	mu     sync.Mutex
 	now    time.Time
 	waited []time.Duration
+	after  func() // runs after each wait; nil for nothing
 }
 
 func newQuick() *quick { return &quick{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)} }
@@ -43,6 +44,9 @@ func (q *quick) Wait(ctx context.Context, d time.Duration) error {
 	}
 	q.now = q.now.Add(d)
 	q.waited = append(q.waited, d)
+	if q.after != nil {
+		q.after()
+	}
 	return ctx.Err()
 }
 

@@ -48,10 +48,10 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 
 // counters count what goes over the wire.
 type counters struct {
-	mu                                          sync.Mutex
-	requests                                    map[string]int64
-	received, sent, retries, throttled, resumed int64
-	quota                                       *Quota
+	mu                                                      sync.Mutex
+	requests                                                map[string]int64
+	received, sent, retries, throttled, mismatched, resumed int64
+	quota                                                   *Quota
 }
 
 func (c *counters) request(method, endpoint string) {
@@ -77,6 +77,13 @@ func (c *counters) throttle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.throttled++
+}
+
+// mismatch counts content that did not match its digest.
+func (c *counters) mismatch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mismatched++
 }
 
 // resume counts bytes that did not have to be sent again.
@@ -111,6 +118,7 @@ func (c *counters) add(sum Counters) Counters {
 		BytesSent:     sum.BytesSent + c.sent,
 		Retries:       sum.Retries + c.retries,
 		Throttled:     sum.Throttled + c.throttled,
+		Mismatched:    sum.Mismatched + c.mismatched,
 		Resumed:       sum.Resumed + c.resumed,
 		Quota:         quota,
 	}

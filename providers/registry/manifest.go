@@ -121,6 +121,7 @@ func (c *Client) getManifest(ctx context.Context, r *remote, repo providers.Repo
 		return err
 	})
 	if err != nil {
+		r.suspect(err)
 		return nil, err
 	}
 	c.cache.put(m)
@@ -144,7 +145,7 @@ func readManifest(resp *http.Response, ref string) (*Manifest, error) {
 			return nil, invalid("the answer's digest: %w", err)
 		}
 		if digest = want.Of(raw); digest != want {
-			return nil, &providers.Error{Class: providers.Conflict, Err: fmt.Errorf("the bytes received have the digest %s, not %s", digest, want)}
+			return nil, &providers.Error{Class: providers.Conflict, Err: fmt.Errorf("%w: the bytes received have the digest %s, not %s", errMismatch, digest, want)}
 		}
 	}
 	m, err := parseManifest(raw, resp.Header.Get("Content-Type"))

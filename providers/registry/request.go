@@ -250,7 +250,13 @@ func (r *remote) authorized(ctx context.Context, c *call) (*http.Response, error
 
 // home reports whether resp comes from the registry itself: a 401 of another
 // host, behind a redirect, is no question that we would answer.
-func (r *remote) home(resp *http.Response) bool { return !resp.Body.(*received).foreign }
+func (r *remote) home(resp *http.Response) bool {
+	body := resp.Body
+	if l, ok := body.(*leaving); ok {
+		body = l.ReadCloser
+	}
+	return !body.(*received).foreign
+}
 
 // send makes the round trip and follows redirects by our own rules: GET and
 // HEAD anywhere but down to http, and from the first other origin on without
@@ -338,6 +344,7 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 	if !foreign {
 		r.health.works()
 	}
+	resp.Request = req
 	resp.Body = &received{ReadCloser: resp.Body, ctx: ctx, watched: watched, remote: r, watch: w, cancel: cancel, foreign: foreign}
 	return resp, nil
 }
@@ -463,6 +470,9 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 	if e.Class == providers.Throttled {
 		r.counters.throttle()
 	}
+	if !c.foreign && !r.home(resp) {
+		return r.strayed(resp, e)
+	}
 	a := readRefusal(resp, func(text string) string {
 		if c.redact != nil {
 			text = c.redact(text)
@@ -483,6 +493,28 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 		e.Hint = "Many registries know SHA-256 digests alone; " + r.settings.Host + " may be one of them."
 	}
 	return e
+}
+
+// strayed is a refusal of another host, to which the registry sent us. What it
+// says is not shown, since it may repeat a signed address. The signature may be
+// too old, or be refused for another reason that is the registry's to mend: the
+// next try asks the registry for another address.
+func (r *remote) strayed(resp *http.Response, e *providers.Error) error {
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+		e.Class = providers.Transient
+	}
+	e.Err = fmt.Errorf("%s, where %s keeps it: %w", providers.Printable(resp.Request.URL.Host, 100), r.settings.Host, &refused{status: resp.StatusCode})
+	return e
+}
+
+// suspect counts what err says about content from r that does not match its
+// digest.
+func (r *remote) suspect(err error) {
+	if errors.Is(err, errMismatch) {
+		r.counters.mismatch()
+		r.client.log.Warn("wrong content, which was not used", "registry", r.settings.Host, "error", err.Error())
+	}
 }
 
 // failure gives a failure its class, op and address, unless it has them.

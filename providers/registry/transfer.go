@@ -299,6 +299,9 @@ func (t *transfer) again(err error) error {
 func (t *transfer) sourceFailed(ctx context.Context, err error) error {
 	t.blame = t.from
 	failure := t.from.failure(ctx, &call{op: "read blob", on: t.job.From.At(t.d.Digest)}, err)
+	if !t.recalled { // else it may be our own memory that is wrong
+		t.from.suspect(failure)
+	}
 	switch {
 	case providers.ClassOf(failure) == providers.Conflict && t.recalled:
 		// The state that an earlier run left may be what is wrong.

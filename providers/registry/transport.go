@@ -160,7 +160,11 @@ func (g *guard) transport(trust *tls.Config, shape transportShape) *http.Transpo
 					return g.judge(ctx, resolved, shape.foreign)
 				}
 			}
-			return dialer.DialContext(ctx, network, address)
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &listening{Conn: conn, ended: make(chan struct{})}, nil
 		},
 		TLSClientConfig:        trust,
 		TLSHandshakeTimeout:    20 * time.Second,
@@ -212,4 +216,46 @@ func (g *guard) isProxy(address string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.proxies[address]
+}
+
+// listening is a connection on which a server can refuse a body that it has not
+// read to the end. It answers, and resets what is still being sent; net/http then
+// reports the failed write and drops the answer, unless that was read before. So a
+// write that fails waits for the reading side, which ends by itself.
+type listening struct {
+	net.Conn
+	ended chan struct{} // closed when nothing more can be read
+	once  sync.Once
+}
+
+// lastWords is the longest wait of a failed write, for a peer that has closed only
+// one direction.
+const lastWords = time.Second
+
+func (c *listening) end() { c.once.Do(func() { close(c.ended) }) }
+
+func (c *listening) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.end()
+	}
+	return n, err
+}
+
+func (c *listening) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-c.ended:
+		case <-timer.C:
+		}
+	}
+	return n, err
+}
+
+func (c *listening) Close() error {
+	c.end()
+	return c.Conn.Close()
 }

@@ -1,16 +1,21 @@
 package registry
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 
 	"freightliner/providers"
 	"freightliner/providers/registry/registrytest"
@@ -305,6 +310,273 @@ func TestReplicasThatShowLate(t *testing.T) {
 			clock := p.copier.client.clock.(*quick)
 			if waits := clock.waits(); (len(waits) > 0) != (tt.lag > 0) {
 				t.Errorf("waits %v", waits)
+			}
+		})
+	}
+}
+
+// Blobs that lie in a cloud's storage: no credential goes there, an address is
+// used once, and one that has ended is got anew from the registry.
+func TestStorageElsewhere(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		storage []registrytest.Fault
+		expired bool // the first address has ended before it can be used
+		asked   int  // times that the registry is asked for the layer
+	}{
+		{"as it should be", nil, false, 1},
+		{"the signature has ended", nil, true, 2},
+		{"it breaks off", []registrytest.Fault{{CutResponse: 20_000}}, false, 2},
+		{"it is down for a moment", []registrytest.Fault{{Status: 503}}, false, 2},
+		{"its own words for ended", []registrytest.Fault{{Status: 400, Body: `{"message":"ExpiredToken ?X-Amz-Signature=canary"}`}}, false, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			storage := registrytest.NewStorage(t)
+			source := registrytest.Start(t, registrytest.As(registrytest.Generic), registrytest.WithLogin(), registrytest.WithStorage(storage))
+			dest := registrytest.Start(t)
+			image := registrytest.Image(1, registrytest.Layer(2, 50_000))
+			layer := image.Blobs[1].Digest()
+			registrytest.Push(t, source.Host(), "a", "1", image)
+			for i := range tt.storage {
+				tt.storage[i].Path = layer.Hex()
+				storage.Faults.Add(tt.storage[i])
+			}
+			clock := newQuick()
+			if tt.expired {
+				storage.SetLife(-1)
+				clock.after = func() { storage.SetLife(time.Hour) }
+			}
+			c := clientOf(t, Options{Clock: clock, Registries: []Settings{
+				{Host: source.Host(), PlainHTTP: true, Credential: canary, Concurrency: 1}, {Host: dest.Host(), PlainHTTP: true}}})
+			mustCopy(t, NewCopier(c), Job{From: repo(source.Host(), "a"), To: repo(dest.Host(), "b"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
+			registrytest.VerifyTree(t, dest.Host())
+			asked := source.Recorder.Where(func(r registrytest.Request) bool { return r.Reference == string(layer) })
+			if tt.expired { // the config may have been the one that met it
+				asked = source.Recorder.Where(func(r registrytest.Request) bool { return r.Kind == "blob" })
+				tt.asked++
+			}
+			if len(asked) != tt.asked {
+				t.Errorf("the registry was asked %d times, want %d", len(asked), tt.asked)
+			}
+			for _, secret := range append(registrytest.Canaries(), "Bearer ") {
+				if told := storage.Recorder.Mentions(secret); len(told) > 0 {
+					t.Errorf("the storage was told %s: %v", secret, told)
+				}
+			}
+		})
+	}
+}
+
+// What a storage says is not shown, and no signed address is in an error.
+func TestSignedAddressesAreNotShown(t *testing.T) {
+	storage := registrytest.NewStorage(t)
+	source := registrytest.Start(t, registrytest.As(registrytest.Generic), registrytest.WithStorage(storage))
+	registrytest.Push(t, source.Host(), "a", "1", registrytest.Image(1))
+	d := registrytest.Image(1).Blobs[1]
+	for name, fault := range map[string]registrytest.Fault{
+		"refused":   {Times: -1, Status: 403, Body: `{"message":"canary X-Amz-Signature=canary","errors":[{"code":"X","message":"canary"}]}`},
+		"gone":      {Times: -1, Status: 404, Body: `{"message":"canary"}`},
+		"dropped":   {Times: -1, Drop: true},
+		"on and on": {Times: -1, Status: 307, Header: http.Header{"Location": {"https://elsewhere.example/x?X-Amz-Signature=canary"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storage.Faults.Clear()
+			storage.Faults.Add(fault)
+			var log bytes.Buffer
+			c := clientOf(t, Options{Registries: []Settings{{Host: source.Host(), PlainHTTP: true}},
+				Log: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log})})
+			r, err := c.remoteFor(repo(source.Host(), "a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = r.again(t.Context(), func() error {
+				body, err := c.getBlob(t.Context(), r, repo(source.Host(), "a"), providers.Descriptor{Digest: d.Digest(), Size: int64(len(d.Data))}, 0)
+				if err == nil {
+					body.Close()
+				}
+				return err
+			})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, shown := range []string{"canary", "Signature", "X-Amz"} {
+				if strings.Contains(err.Error()+providers.HintOf(err)+log.String(), shown) {
+					t.Errorf("%q is shown: %v\n%s", shown, err, log.String())
+				}
+			}
+		})
+	}
+}
+
+// Redirects are bounded. A body is sent anew within the origin, and a request
+// that would lose its body is not sent.
+func TestRedirects(t *testing.T) {
+	m, err := parseManifest([]byte(someManifest), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(ctx context.Context, c *Client, at providers.Repository) error {
+		return c.PutManifest(ctx, at, "1", m)
+	}
+	read := func(ctx context.Context, c *Client, at providers.Repository) error {
+		_, err := c.Manifest(ctx, at, "1")
+		return err
+	}
+	upload := func(ctx context.Context, c *Client, at providers.Repository) error {
+		r, err := c.remoteFor(at)
+		if err != nil {
+			return err
+		}
+		s := &session{url: r.url("a/blobs/uploads/1", nil)}
+		return c.putBlob(ctx, r, at, providers.SHA256([]byte("hello")), s, strings.NewReader("hello"), 5)
+	}
+	for _, tt := range []struct {
+		name   string
+		status int
+		hops   int // redirects before the answer; -1 for ever
+		call   func(context.Context, *Client, providers.Repository) error
+		fails  string
+		asked  int
+	}{
+		{"five on", 307, 5, read, "", 6},
+		{"a loop", 307, -1, read, "more than 5 redirects", 6},
+		{"of a manifest's PUT", 307, 1, put, "", 2},
+		{"a loop of PUT", 308, -1, put, "more than 5 redirects", 6},
+		{"a PUT that would become a GET", 302, -1, put, "not followed", 1},
+		{"of a blob's PUT, whose body is gone", 307, -1, upload, "not followed", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				if asked++; tt.hops < 0 || asked <= tt.hops {
+					w.Header().Set("Location", fmt.Sprintf("/v2/hop/%d", asked))
+					w.WriteHeader(tt.status)
+					return
+				}
+				if r.Method == http.MethodPut {
+					w.WriteHeader(http.StatusCreated)
+					return
+				}
+				serveManifest(w, someManifest)
+			})
+			err := tt.call(t.Context(), plainClient(t, p.host()), repo(p.host(), "a"))
+			if (err != nil) != (tt.fails != "") || err != nil && !strings.Contains(err.Error(), tt.fails) {
+				t.Errorf("error %v, want %q", err, tt.fails)
+			}
+			requests := p.requests()
+			if len(requests) != tt.asked {
+				t.Errorf("%d requests, want %d", len(requests), tt.asked)
+			}
+			for _, r := range requests {
+				if strings.HasPrefix(r, "PUT /v2/") && strings.Contains(r, "manifest") && !strings.HasSuffix(r, someManifest) {
+					t.Errorf("a PUT without its body: %s", r)
+				}
+			}
+		})
+	}
+}
+
+// Wrong bytes are counted, by the registry that they came from.
+func TestMismatchesAreCounted(t *testing.T) {
+	p := newPair(t)
+	image := registrytest.Image(1, registrytest.Layer(2, 3000))
+	job := p.job(t, "a", "b", image)
+	p.source.Faults.Add(registrytest.Fault{Method: http.MethodGet, Path: image.Blobs[1].Digest().Hex(), Times: -1, Flip: 700})
+	_, err := p.copier.Copy(t.Context(), job)
+	if providers.ClassOf(err) != providers.Conflict || !strings.Contains(err.Error(), string(image.Blobs[1].Digest())) {
+		t.Errorf("error %v, want a conflict that names the digest", err)
+	}
+	p.source.Faults.Add(registrytest.Fault{Method: http.MethodGet, Kind: "manifest", Times: -1, Flip: 7})
+	if _, err := plainClient(t, p.source.Host()).Manifest(t.Context(), job.From, "1"); providers.ClassOf(err) != providers.Conflict {
+		t.Errorf("error %v, want class conflict", err)
+	}
+	stats := p.copier.client.Stats()
+	if from, to := stats[p.source.Host()].Mismatched, stats[p.dest.Host()].Mismatched; from != 1 || to != 0 {
+		t.Errorf("counted %d at the source and %d at the destination, want 1 and 0", from, to)
+	}
+}
+
+// A server that refuses before it has read the body, and closes the connection
+// upon what is still being sent, is heard.
+func TestEarlyRefusalIsHeard(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			head := make([]byte, 4096)
+			conn.Read(head)
+			io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 57\r\nConnection: close\r\n\r\n"+
+				`{"errors":[{"code":"DENIED","message":"quota exceeded"}]}`)
+			conn.(*net.TCPConn).SetLinger(0) // the rest is answered by a reset
+			conn.Close()
+		}
+	}()
+	host := listener.Addr().String()
+	c := plainClient(t, host)
+	at := repo(host, "a")
+	r, err := c.remoteFor(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		s := &session{url: r.url("a/blobs/uploads/1", nil)}
+		err := c.putBlob(t.Context(), r, at, providers.SHA256(nil), s, &endless{64 << 20}, 64<<20)
+		if providers.ClassOf(err) != providers.Denied || !strings.Contains(err.Error(), "quota exceeded") {
+			t.Fatalf("error %v of class %s, want the refusal", err, providers.ClassOf(err))
+		}
+	}
+}
+
+// Nothing waits for "100 Continue": a server that knows no expectations takes all.
+func TestNoExpectations(t *testing.T) {
+	l := newLane(t)
+	l.copy(t)
+	for _, r := range l.dest.Recorder.All() {
+		if expect := r.Header.Get("Expect"); expect != "" {
+			t.Errorf("%s expects %s", r, expect)
+		}
+	}
+}
+
+// A token that gives less than was asked for is found out by the first request
+// that needs it, before a byte of a blob is read, and the right is named.
+func TestNarrowToken(t *testing.T) {
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			source := registrytest.Start(t)
+			image := registrytest.Image(1)
+			registrytest.Push(t, source.Host(), "a", "1", image)
+			source.Recorder.Reset()
+			var scopes []string
+			dest := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Path == "/token":
+					scopes = append(scopes, r.URL.Query()["scope"]...)
+					io.WriteString(w, `{"token":"canary-token","expires_in":300}`)
+				case r.Header.Get("Authorization") == "" || status == http.StatusUnauthorized && r.Method != http.MethodHead:
+					w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="s",scope="repository:b:pull,push",error="insufficient_scope"`)
+					w.WriteHeader(http.StatusUnauthorized)
+				default:
+					w.WriteHeader(status)
+				}
+			})
+			c := clientOf(t, Options{Registries: []Settings{{Host: source.Host(), PlainHTTP: true}, {Host: dest.host(), PlainHTTP: true, Credential: canary}}})
+			_, err := NewCopier(c).Copy(t.Context(), Job{From: repo(source.Host(), "a"), To: repo(dest.host(), "b"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
+			if said := fmt.Sprint(err) + " " + providers.HintOf(err); providers.ClassOf(err) != providers.Denied || !strings.Contains(said, "repository:b:pull,push") || !strings.Contains(said, dest.host()) {
+				t.Errorf("%v (hint %q), want denied with the right and the host", err, providers.HintOf(err))
+			}
+			if n := source.Recorder.Count("GET blob"); n != 0 {
+				t.Errorf("%d blobs were read", n)
+			}
+			if len(scopes) == 0 || len(scopes) > 2 || scopes[0] != "repository:b:pull,push" {
+				t.Errorf("asked for %q", scopes)
 			}
 		})
 	}

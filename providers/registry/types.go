@@ -116,6 +116,7 @@ type Counters struct {
 	BytesSent     int64
 	Retries       int64
 	Throttled     int64 // 429 answers
+	Mismatched    int64 // bodies that were not what their digest says; none was written anywhere
 	Resumed       int64 // blob bytes that a broken transfer did not have to send again
 	Quota         *Quota
 }

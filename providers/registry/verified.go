@@ -77,13 +77,17 @@ func (v *verified) last(p []byte) (int, error) {
 	}
 	v.hash.Write(end[:1])
 	if got := providers.FromSum(v.hash.Sum(nil)); got != v.want.Digest {
-		v.err = &providers.Error{Class: providers.Conflict, Err: fmt.Errorf("the bytes received have the digest %s", got)}
+		v.err = &providers.Error{Class: providers.Conflict, Err: fmt.Errorf("%w: the bytes received have the digest %s", errMismatch, got)}
 		return 0, v.err
 	}
 	v.left = 0
 	p[0] = end[0]
 	return 1, nil
 }
+
+// errMismatch is wrapped by every error about content that is not what its digest
+// says: damage on the way, or somebody's doing. It is counted by registry.
+var errMismatch = errors.New("content does not match its digest")
 
 // broken is a source that ended before its time.
 func (v *verified) broken(err error) error {
