@@ -126,6 +126,11 @@ func (f *findings) errorAt(at hcl.Range, summary, detail, hint string) {
 	f.add(Diagnostic{Summary: summary, Detail: detail, Hint: hint, Range: rangeOf(at)})
 }
 
+// warningAt records a warning at a place.
+func (f *findings) warningAt(at hcl.Range, summary, detail, hint string) {
+	f.add(Diagnostic{Warning: true, Summary: summary, Detail: detail, Hint: hint, Range: rangeOf(at)})
+}
+
 // sorted gives the diagnostics in file and line order, with excerpts, and with
 // no trace of a secret. The excerpts are cut here, at the end, because only
 // then is it known which variables are sensitive.

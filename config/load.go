@@ -91,6 +91,7 @@ type loader struct {
 	variables      map[string]*variable
 	locals         map[string]*named
 	registries     map[string]*named
+	stores         map[string]*namedStore
 	registryScopes []namedScope
 	names          map[string][]string // sorted, see known
 	chain          []*named            // locals and registries under evaluation, for cycles
@@ -105,10 +106,12 @@ func (l *loader) load(vars Variables) {
 	l.loadVariables(blocks["variable"], vars)
 	l.declareLocals(blocks["locals"])
 	l.declareRegistries(blocks["registry"])
+	l.declareStores(blocks["secret_store"])
 	l.loadSettings(blocks["freightliner"])
 	l.loadLocals()
+	l.loadStores()
 	l.loadRegistries()
-	l.loadTreesAndImages(blocks["tree"], blocks["image"])
+	l.loadPlaced(blocks["tree"], blocks["image"], blocks["secret"])
 }
 
 const fileTooLarge = "A file may have 1 MiB, and all files of a configuration 16 MiB."

@@ -116,6 +116,29 @@ func outcome(c *Config, diags Diagnostics) string {
 		fmt.Fprintf(&b, "  prevent_destroy %t, on_remove %s\n", m.Lifecycle.PreventDestroy, m.Lifecycle.OnRemove)
 		show(&b, "depends_on", m.DependsOn)
 	}
+	for _, r := range c.Stores {
+		fmt.Fprintf(&b, "secret_store %s (%s)\n  kind=%s verify=%s\n", r.Name, r.Range, r.Kind, r.Verify)
+		show(&b, "region", r.Region, "profile", r.Profile, "role_arn", r.RoleARN, "project", r.Project, "location", r.Location,
+			"endpoint", r.Endpoint, "kms_key", r.KMSKey, "path", r.Path, "recipients", r.Recipients, "identity_file", r.IdentityFile, "fingerprint_key", r.FingerprintKey != nil)
+	}
+	for _, r := range c.Secrets {
+		fmt.Fprintf(&b, "%s (%s)\n  %s:%s manage=%s\n", r.Address, r.Range, r.Store, r.Name, r.Manage)
+		show(&b, "value", r.Value != nil, "json", r.JSON != nil, "version", r.Version, "adopt", r.Adopt, "labels", shownLabels(r.Labels), "replicas", r.Replicas, "recovery", r.RecoveryDays)
+		if r.Description != nil {
+			show(&b, "description", *r.Description)
+		}
+		if r.KMSKey != nil {
+			show(&b, "kms_key", *r.KMSKey)
+		}
+		if r.Generate != nil {
+			fmt.Fprintf(&b, "  generate %+v\n", *r.Generate)
+		}
+		if r.Copy != nil {
+			fmt.Fprintf(&b, "  copy %+v\n", *r.Copy)
+		}
+		fmt.Fprintf(&b, "  prevent_destroy %t, on_remove %s\n", r.Lifecycle.PreventDestroy, r.Lifecycle.OnRemove)
+		show(&b, "depends_on", r.DependsOn)
+	}
 	return b.String()
 }
 
@@ -258,4 +281,50 @@ func write(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestSecretValuesAreUsable(t *testing.T) {
+	c, diags := load(t, `
+variable "password" { ephemeral = true }
+secret_store "s" {}
+secret "text" {
+  store = secret_store.s
+  name  = "text"
+  value = "user:${var.password}"
+}
+secret "json" {
+  store = secret_store.s
+  name  = "json"
+  json  = { z = 1.50, password = var.password, a = ["<", null, true] }
+}
+secret "empty" {
+  store = secret_store.s
+  name  = "empty"
+  value = substr(var.password, 0, 0)
+}
+`, map[string]string{"password": "p\"w"})
+	if len(diags) > 0 {
+		t.Fatal(diags.Error())
+	}
+	for i, want := range []string{"", `{"a":["<",null,true],"password":"p\"w","z":1.5}`, "user:p\"w"} {
+		s := c.Secrets[i]
+		use := s.Value
+		if s.JSON != nil {
+			use = s.JSON
+		}
+		if got := use(); got != want {
+			t.Errorf("%s = %s, want %s", s.Address, got, want)
+		}
+	}
+	if shown := fmt.Sprintf("%v %+v", c.Secrets, c.Secrets); strings.Contains(shown, `p"w`) {
+		t.Error("the value can be printed")
+	}
+}
+
+// shownLabels tells what is not managed from what is to be empty.
+func shownLabels(m map[string]string) string {
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprint(m)
 }

@@ -260,6 +260,8 @@ func (s *scope) storeSecret() *StoreSecret {
 	}
 	if secret.Store == "" || secret.Name == "" {
 		s.l.found.errorAt(at, "secret needs store and name", "", "")
+	} else {
+		s.l.knownStore(secret.Store, at)
 	}
 	return secret
 }

@@ -187,7 +187,7 @@ func (l *loader) context(expr hclsyntax.Expression, each map[string]cty.Value) (
 // member is the name behind the first dot of a reference.
 func (l *loader) member(traversal hcl.Traversal, each bool) (string, bool) {
 	root := traversal.RootName()
-	known := []string{"var", "local", "registry"}
+	known := []string{"var", "local", "registry", "secret_store"}
 	if each {
 		known = append(known, "each")
 	}
@@ -215,8 +215,8 @@ func (l *loader) unknownRoot(traversal hcl.Traversal, known []string) {
 	switch {
 	case root == "each":
 		l.found.errorAt(at, "each outside of for_each", "each.key and each.value exist only in a block that has for_each.", "")
-	case root == "tree" || root == "image":
-		l.found.errorAt(at, fmt.Sprintf("unknown name %q", root), "Trees and images have no values; only depends_on refers to them.", "")
+	case root == "tree" || root == "image" || root == "secret":
+		l.found.errorAt(at, fmt.Sprintf("unknown name %q", root), "Trees, images and secrets have no values here; only depends_on refers to them.", "")
 	case len(traversal) == 1 && l.variables[root] != nil:
 		l.found.errorAt(at, fmt.Sprintf("unknown name %q", root), "", fmt.Sprintf("did you mean `var.%s`?", root))
 	case len(traversal) == 1 && l.locals[root] != nil:
@@ -248,6 +248,11 @@ func (l *loader) lookup(root, name string, each map[string]cty.Value, at hcl.Ran
 			return l.resolve(n)
 		}
 		return l.unknownName("registry", "registry.", name, l.known("registry"), at)
+	case "secret_store":
+		if l.stores[name] != nil {
+			return cty.StringVal(name), true
+		}
+		return l.unknownName("secret store", "secret_store.", name, l.known("secret_store"), at)
 	}
 	if v, ok := each[name]; ok {
 		return v, true
@@ -269,6 +274,8 @@ func (l *loader) known(root string) []string {
 		names = slices.Sorted(maps.Keys(l.locals))
 	case "registry":
 		names = slices.Sorted(maps.Keys(l.registries))
+	case "secret_store":
+		names = slices.Sorted(maps.Keys(l.stores))
 	}
 	l.names[root] = names
 	return names

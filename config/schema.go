@@ -29,7 +29,7 @@ type blockType struct {
 	blocks []*blockType
 }
 
-var schema = &blockType{blocks: []*blockType{settingsBlock, variableBlock, localsBlock, registryBlock, treeBlock, imageBlock}}
+var schema = &blockType{blocks: []*blockType{settingsBlock, variableBlock, localsBlock, registryBlock, treeBlock, imageBlock, storeBlock, secretBlock}}
 
 var settingsBlock = &blockType{
 	name: "freightliner",
@@ -56,7 +56,7 @@ var variableBlock = &blockType{
 		{name: "type", kind: "type", fallback: "`any`", doc: "A type like `string`, `list(string)` or `object({ name = string, size = optional(number, 1) })`."},
 		{name: "default", kind: "value", doc: "The value when none is given. It may not refer to anything. Without a default a value must be given."},
 		{name: "description", kind: "text", doc: "What it is for."},
-		{name: "sensitive", kind: "bool", fallback: "`false`", doc: "Never shown, and refused wherever it would be: only `auth` takes it."},
+		{name: "sensitive", kind: "bool", fallback: "`false`", doc: "Never shown, and refused wherever it would be: only `auth`, and `value` and `json` of a secret, take it."},
 		{name: "ephemeral", kind: "bool", fallback: "`false`", doc: "Kept in memory only: accepted only by arguments that are written and never read back, like a password."},
 		{name: "nullable", kind: "bool", fallback: "`true`", doc: "Whether the value may be `null`."},
 	},
@@ -156,6 +156,68 @@ var imageBlock = &blockType{
 	}, copyArguments...),
 	blocks: []*blockType{
 		{name: "lifecycle", doc: "Protection and removal.", args: lifecycleArguments},
+	},
+}
+
+var (
+	verifyModes = []string{"live", "blind"}
+	manageModes = []string{"value", "keys", "metadata"}
+)
+
+var storeBlock = &blockType{
+	name: "secret_store", labels: []string{"name"}, many: true,
+	doc: "A place that keeps secrets. `secret_store.NAME` refers to it.",
+	args: []argument{
+		{name: "kind", kind: "text", fallback: "`\"file\"`", doc: "One of " + quoteList(StoreKinds) + ": AWS Secrets Manager, GCP Secret Manager, or age-encrypted files beside the configuration."},
+		{name: "region", kind: "text", doc: "aws: the region; required there."},
+		{name: "profile", kind: "text", doc: "aws: a profile of the AWS configuration files."},
+		{name: "role_arn", kind: "text", doc: "aws: a role to assume."},
+		{name: "project", kind: "text", doc: "gcp: the project; required there."},
+		{name: "location", kind: "text", fallback: "global", doc: "gcp: the location of regional secrets."},
+		{name: "endpoint", kind: "text", fallback: "the cloud's own", doc: "aws, gcp: another address of the API."},
+		{name: "kms_key", kind: "text", doc: "aws, gcp: the key for new secrets that name none."},
+		{name: "path", kind: "text", fallback: "`\"" + DefaultSecrets + "\"`", doc: "file: the directory, relative to the configuration directory."},
+		{name: "recipients", kind: "list of text", doc: "file: age recipients who become members when the store is made."},
+		{name: "identity_file", kind: "text", doc: "file: a file with an age identity, readable by its owner only."},
+		{name: "verify", kind: "text", fallback: "`\"live\"`", doc: "`live`: plan reads the values and compares them in memory. `blind`: no right to read values is needed; version ids and the `version` of a secret decide."},
+		{name: "fingerprint_key", kind: "text", doc: "A key of at least 16 bytes for keyed fingerprints in the state, with which a blind store sees that a value of the configuration changed. Sensitive or ephemeral; never kept."},
+	},
+}
+
+var secretBlock = &blockType{
+	name: "secret", labels: []string{"name"}, many: true,
+	doc: "A secret that must exist in a store. Its value comes from exactly one of `value`, `json`, `generate` and `copy`, and is in no plan, state or log.",
+	args: []argument{
+		{name: "store", kind: "store", required: true, doc: "Where it is kept, as `secret_store.NAME`."},
+		{name: "name", kind: "text", required: true, doc: "Its name in the store."},
+		{name: "value", kind: "text", doc: "The value. May be sensitive or ephemeral."},
+		{name: "json", kind: "object", doc: "The value as a JSON object. Its members may be sensitive or ephemeral."},
+		{name: "manage", kind: "text", fallback: "`\"value\"`", doc: "What belongs to us: the whole `value`; with `json` only the `keys` that it names; or only the `metadata`."},
+		{name: "version", kind: "text or number", doc: "Says that the value changed when it changes itself, where values are not compared; makes a generated value anew."},
+		{name: "adopt", kind: "bool", fallback: "`false`", doc: "Take over a secret that exists and is not ours."},
+		{name: "description", kind: "text", doc: "What it is for. Like all that follows it is left alone where it is not written."},
+		{name: "labels", kind: "map of text", doc: "Tags (AWS) or labels (GCP): exactly these."},
+		{name: "replicas", kind: "list of text, or map to KMS keys", doc: "Further regions: exactly these."},
+		{name: "kms_key", kind: "text", doc: "The key that encrypts it."},
+		{name: "recovery_window_days", kind: "number", fallback: "the store's", doc: "How long a deletion can be taken back; AWS takes 7 to 30."},
+		{name: "for_each", kind: "map or set of text", doc: "One instance for each element; `each.key` and `each.value` are its own."},
+		{name: "depends_on", kind: "list of blocks", doc: "Blocks that must be done before, like `[secret.base]`."},
+	},
+	blocks: []*blockType{
+		{name: "generate", doc: "Make the value, once: a value that is there is kept.", args: []argument{
+			{name: "length", kind: "number", fallback: "`32`", doc: "Characters, 8 to 4096."},
+			{name: "charset", kind: "text", fallback: "`\"lower+upper+digits\"`", doc: "Classes joined by `+`: `lower`, `upper`, `digits`, `symbols`, without characters that look alike and at least one of each; or `hex` or `base64url`, whole."},
+			{name: "rotate_after", kind: "text", fallback: "never", doc: "Make a new value when the current one is older, such as `\"90d\"`."},
+		}},
+		{name: "copy", doc: "Copy the value of a secret in a store. A new version there is a new version here.", args: []argument{
+			{name: "store", kind: "store", required: true, doc: "The store to copy from."},
+			{name: "name", kind: "text", required: true, doc: "The secret's name there."},
+			{name: "version", kind: "text", fallback: "the current one", doc: "A version id, to stay with it."},
+		}},
+		{name: "lifecycle", doc: "Protection and removal.", args: []argument{
+			{name: "prevent_destroy", kind: "bool", fallback: "`true`", doc: "Refuse to delete the secret, also after the block is gone."},
+			{name: "on_remove", kind: "text", fallback: "`\"forget\"`", doc: "What happens when the block goes away: " + quoteList(removals) + "."},
+		}},
 	},
 }
 

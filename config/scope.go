@@ -144,9 +144,9 @@ func (l *loader) open(v cty.Value, at hcl.Range, name string) bool {
 	_, marks := v.UnmarkDeep()
 	switch {
 	case has(marks, ephemeralMark):
-		l.found.errorAt(at, "ephemeral value in "+name, "An ephemeral value is never kept, so only arguments that are written and never read back take it: password and token of a registry's auth block.", "")
+		l.found.errorAt(at, "ephemeral value in "+name, "An ephemeral value is never kept, so only arguments that are written and never read back take it: password and token of a registry's auth block, value and json of a secret.", "")
 	case has(marks, sensitiveMark):
-		l.found.errorAt(at, "sensitive value in "+name, "This argument ends in plans, state and logs, so it can not depend on a sensitive value. Only a registry's auth block takes one.", "")
+		l.found.errorAt(at, "sensitive value in "+name, "This argument ends in plans, state and logs, so it can not depend on a sensitive value. Only a registry's auth block, and value and json of a secret, take one.", "")
 	default:
 		return true
 	}

@@ -14,17 +14,18 @@ import (
 	"freightliner/providers"
 )
 
-// placed is a tree or image block, read but not yet expanded.
+// placed is a tree, image or secret block, read but not yet expanded.
 type placed struct {
 	address string
 	scope   *scope
 	depends []string
 }
 
-func (l *loader) loadTreesAndImages(trees, images hcl.Blocks) {
+func (l *loader) loadPlaced(trees, images, secrets hcl.Blocks) {
 	blocks := map[string]*placed{}
 	treeBlocks := l.declarePlaced("tree", treeBlock, trees, blocks)
 	imageBlocks := l.declarePlaced("image", imageBlock, images, blocks)
+	secretBlocks := l.declarePlaced("secret", secretBlock, secrets, blocks)
 	l.readDependencies(blocks)
 	for _, p := range treeBlocks {
 		l.expand(p, func(address string, s *scope) { l.tree(address, s, p.depends) })
@@ -32,6 +33,11 @@ func (l *loader) loadTreesAndImages(trees, images hcl.Blocks) {
 	for _, p := range imageBlocks {
 		l.expand(p, func(address string, s *scope) { l.image(address, s, p.depends) })
 	}
+	for _, p := range secretBlocks {
+		l.expand(p, func(address string, s *scope) { l.secret(address, s, p.depends) })
+	}
+	l.onePlacePerSecret()
+	slices.SortFunc(l.config.Secrets, func(a, b SecretBlock) int { return strings.Compare(a.Address, b.Address) })
 	slices.SortFunc(l.config.Trees, func(a, b Tree) int { return strings.Compare(a.Address, b.Address) })
 	slices.SortFunc(l.config.Images, func(a, b Image) int { return strings.Compare(a.Address, b.Address) })
 }
@@ -98,7 +104,7 @@ func (l *loader) dependency(item hcl.Expression, blocks map[string]*placed, know
 			return "", false
 		}
 	}
-	l.found.errorAt(item.Range(), "depends_on names whole blocks", "An entry is tree.NAME or image.NAME, without an instance key and without quotes.", "")
+	l.found.errorAt(item.Range(), "depends_on names whole blocks", "An entry is tree.NAME, image.NAME or secret.NAME, without an instance key and without quotes.", "")
 	return "", false
 }
 

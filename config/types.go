@@ -1,6 +1,10 @@
 package config
 
-import "freightliner/providers"
+import (
+	"time"
+
+	"freightliner/providers"
+)
 
 // Config is one directory's configuration, checked and evaluated: every
 // expression has a value, every for_each is expanded, every reference is
@@ -13,6 +17,8 @@ type Config struct {
 	Registries []Registry
 	Trees      []Tree
 	Images     []Image
+	Stores     []SecretStore // sorted by name
+	Secrets    []SecretBlock
 
 	// Sources are the files that were read, by name, for excerpts.
 	Sources map[string][]byte
@@ -139,6 +145,66 @@ type Image struct {
 	DependsOn      []string
 	Range          Range
 }
+
+// SecretStore is a secret_store block: one place that keeps secrets.
+type SecretStore struct {
+	Name                     string
+	Kind                     string // one of StoreKinds
+	Region, Profile, RoleARN string // aws
+	Project, Location        string // gcp
+	Endpoint                 string // aws, gcp; empty for the cloud's own
+	KMSKey                   string // aws, gcp; for secrets that name none
+	Path                     string // file: a directory, relative to Config.Dir unless absolute
+	Recipients               []string
+	IdentityFile             string
+	Verify                   string // "live": values are read and compared; "blind": they are not
+	FingerprintKey           Secret // nil: no fingerprints
+	Range                    Range
+}
+
+// StoreKinds are the kinds that a secret_store block may name.
+var StoreKinds = []string{"aws", "gcp", "file"}
+
+// DefaultSecrets is the directory of a file store when none is written.
+const DefaultSecrets = "secrets"
+
+// SecretBlock is one secret block, or one instance of it. Exactly one of Value,
+// JSON, Generate and Copy is set, none where only metadata is managed.
+type SecretBlock struct {
+	Address      string
+	Store        string // name of a SecretStore
+	Name         string // of the secret in the store
+	Value        Secret
+	JSON         Secret // a JSON object in canonical form
+	Generate     *Generate
+	Copy         *CopySecret
+	Manage       string // "value", "keys" or "metadata"
+	Version      string // says "the value changed" when it changes; empty when not written
+	Adopt        bool
+	Description  *string           // nil: not managed
+	Labels       map[string]string // nil: not managed
+	Replicas     []Replica         // nil: not managed; sorted by region
+	KMSKey       *string           // nil: not managed
+	RecoveryDays int               // 0: the store's default
+	Lifecycle    Lifecycle         // PreventDestroy unless the block says otherwise
+	DependsOn    []string
+	Range        Range
+}
+
+// Generate says how a value is made: Length characters (8 to 4096) of the
+// classes in Charset; once, unless RotateAfter (0: never) has passed.
+type Generate struct {
+	Length      int
+	Charset     string
+	RotateAfter time.Duration
+}
+
+// CopySecret names the secret that a value is copied from; an empty Version is
+// the current one.
+type CopySecret struct{ Store, Name, Version string }
+
+// Replica is a further region; an empty KMSKey is the cloud's default.
+type Replica struct{ Region, KMSKey string }
 
 // Variables are values from outside the configuration.
 type Variables struct {
