@@ -79,9 +79,9 @@ func TestGoldenFilesRead(t *testing.T) {
 			name, s.Len(), s.Canonical(), s.Torn(), interrupted, run.Run, run.Plan.Short(), s.Intents()))
 	}
 	want := []string{
-		"v1.state: 10 records, canonical true, torn 0, interrupted false  , intents []",
-		"v1-killed.state: 10 records, canonical false, torn 0, interrupted true run-2 " + digest(99).Short() + ", intents [{image.nginx put_tag token-1}]",
-		"v1-closed.state: 10 records, canonical false, torn 0, interrupted false run-2 " + digest(99).Short() + ", intents []",
+		"v1.state: 11 records, canonical true, torn 0, interrupted false  , intents []",
+		"v1-killed.state: 11 records, canonical false, torn 0, interrupted true run-2 " + digest(99).Short() + ", intents [{image.nginx put_tag token-1}]",
+		"v1-closed.state: 11 records, canonical false, torn 0, interrupted false run-2 " + digest(99).Short() + ", intents []",
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -185,6 +185,10 @@ func sample() []Record {
 	return []Record{
 		{Address: "image.nginx", Kind: KindImage, Destination: "mirror.example/nginx:1.27", Digest: digest(1), Source: digest(2), Selection: "linux/amd64", Protect: true},
 		{Address: "image.nginx@" + string(digest(1)), Kind: KindReferrers, Digest: digest(3)},
+		{
+			Address: "secret.db", Kind: KindSecret, Destination: "aws/eu-west-1", Selection: "9a", OnRemove: "delete", Protect: true, Name: "prod/db",
+			Version: "8f1d", At: "2026-11-27T14:00:00Z", Inputs: "json version=3", Keys: `["password","user"]`, Fingerprint: "k.s.m", Window: "7",
+		},
 		{Address: "tree.platform", Kind: KindTree, Destination: "mirror.example/acme", Selection: "5b7f", OnRemove: "delete"},
 		{Address: "tree.platform/", Kind: KindRepo, Destination: "mirror.example/acme"},
 		{Address: "tree.platform/team/api", Kind: KindRepo, Destination: "mirror.example/acme/team/api", Created: true},

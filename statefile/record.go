@@ -59,6 +59,13 @@ var members = [...]member{
 	{open: `,"on_remove":`, text: func(r *Record) *string { return &r.OnRemove }},
 	{open: `,"protect":`, flag: func(r *Record) *bool { return &r.Protect }},
 	{open: `,"created":`, flag: func(r *Record) *bool { return &r.Created }},
+	{open: `,"name":`, text: func(r *Record) *string { return &r.Name }},
+	{open: `,"ver":`, text: func(r *Record) *string { return &r.Version }},
+	{open: `,"at":`, text: func(r *Record) *string { return &r.At }},
+	{open: `,"in":`, text: func(r *Record) *string { return &r.Inputs }},
+	{open: `,"keys":`, text: func(r *Record) *string { return &r.Keys }},
+	{open: `,"fp":`, text: func(r *Record) *string { return &r.Fingerprint }},
+	{open: `,"window":`, text: func(r *Record) *string { return &r.Window }},
 }
 
 // encode checks r and gives its parts. It refuses what this release could not
@@ -159,6 +166,9 @@ func decode(rest string, r *Record) verdict {
 	r.Kind = Kind(c.quoted())
 	for i := range members {
 		m := &members[i]
+		if c.rest == "" {
+			break // most records have few members
+		}
 		if !c.try(m.open) {
 			continue
 		}

@@ -15,12 +15,13 @@ const (
 	KindRepo      Kind = "repo"      // one destination repository of a tree
 	KindTag       Kind = "tag"       // one destination tag of a tree
 	KindReferrers Kind = "referrers" // the referrers (signatures, SBOMs) of one subject that we copied
+	KindSecret    Kind = "secret"    // one secret block (or instance): one secret in a store
 )
 
 // known reports whether this release writes records of kind k.
 func (k Kind) known() bool {
 	switch k {
-	case KindTree, KindImage, KindRepo, KindTag, KindReferrers:
+	case KindTree, KindImage, KindRepo, KindTag, KindReferrers, KindSecret:
 		return true
 	}
 	return false
@@ -39,16 +40,27 @@ type Record struct {
 	//	tree.platform/team/api:1.2               a tag
 	//	tree.platform/team/api@sha256:…          the referrers of a subject
 	//	image.nginx, image.nginx@sha256:…        an image, the referrers of its subjects
+	//	secret.db                                a secret
 	Address string
 	Kind    Kind
 
-	Destination string           // repo: "host/path"; image: "host/path:tag"; tree: "host/prefix"
+	Destination string           // repo: "host/path"; image: "host/path:tag"; tree: "host/prefix"; secret: the store, as "aws/eu-west-1"
 	Digest      providers.Digest // tag, image: at the destination; referrers: digest over the sorted referrer digests, empty while they are owed
 	Source      providers.Digest // tag, image: at the source, when it differs from Digest (a rewritten index)
-	Selection   string           // tree: fingerprint of its filters; tag, image: platforms that made Digest out of Source
+	Selection   string           // tree: fingerprint of its filters; tag, image: platforms that made Digest out of Source; secret: fingerprint of the metadata
 	OnRemove    string           // tree, image: "delete" when asked for; empty means forget
 	Protect     bool             // tree, image: prevent_destroy
 	Created     bool             // repo: freightliner created it
+
+	// Of a secret, and nothing that a value can be guessed from: no value, no
+	// length, no digest that is not keyed.
+	Name        string // in its store
+	Version     string // the version that we wrote or took over last
+	At          string // when that version was made, RFC 3339 in UTC; empty where the store does not tell
+	Inputs      string // what decided the value, without the value: "value version=3", "copy aws/eu-west-1:prod/db@8f…"
+	Keys        string // the JSON keys that are ours, as a JSON array, with manage = "keys"
+	Fingerprint string // keyed fingerprint of the value; empty without a key
+	Window      string // how long a deletion can be taken back, in days; empty for the store's default
 
 	// Unknown is the JSON text of the members that this release does not know,
 	// as `"name":value,"name":value`, to be shown. A state that has such

@@ -24,10 +24,17 @@ type jsonRecord struct {
 	OnRemove       string           `json:"on_remove,omitempty"`
 	PreventDestroy bool             `json:"prevent_destroy,omitempty"`
 	Created        bool             `json:"created,omitempty"`
+	Name           string           `json:"name,omitempty"`
+	Version        string           `json:"version,omitempty"`
+	At             string           `json:"version_created,omitempty"`
+	Inputs         string           `json:"inputs,omitempty"`
+	Keys           string           `json:"keys,omitempty"`
+	Fingerprint    string           `json:"fingerprint,omitempty"`
+	Window         string           `json:"recovery_window_days,omitempty"`
 }
 
 func recordOf(r *statefile.Record) jsonRecord {
-	return jsonRecord{r.Address, r.Kind, r.Destination, r.Digest, r.Source, r.Selection, r.OnRemove, r.Protect, r.Created}
+	return jsonRecord{r.Address, r.Kind, r.Destination, r.Digest, r.Source, r.Selection, r.OnRemove, r.Protect, r.Created, r.Name, r.Version, r.At, r.Inputs, r.Keys, r.Fingerprint, r.Window}
 }
 
 // maybeRecord is recordOf for a side that may have none: null.
@@ -171,6 +178,13 @@ func membersOf(r *statefile.Record) []recordMember {
 		{"on_remove", r.OnRemove},
 		{"prevent_destroy", yes(r.Protect)},
 		{"created", yes(r.Created)},
+		{"name", r.Name},
+		{"version", r.Version},
+		{"version_created", r.At},
+		{"inputs", r.Inputs},
+		{"keys", r.Keys},
+		{"fingerprint", r.Fingerprint},
+		{"recovery_window_days", r.Window},
 		{"unknown", r.Unknown},
 	}
 }
