@@ -12,6 +12,9 @@ import (
 // try performs one action once: precondition, effect, record.
 func (w *walk) try(i int) result {
 	a := &w.plan.Actions[i]
+	if full := w.whyFull(a); full != "" {
+		return result{because: full}
+	}
 	w.emit(Event{Type: Started, Action: i, Attempt: w.attempt(i)})
 	if w.recorded(i) {
 		return result{already: true} // an earlier apply of the same plan did it
@@ -34,6 +37,18 @@ func (w *walk) try(i int) result {
 		return w.adopt(i)
 	}
 	return w.copy(i)
+}
+
+// whyFull is the action that found a's repository full, when a would add to it: it
+// would meet the same refusal, after its bytes were sent.
+func (w *walk) whyFull(a *planner.Action) string {
+	switch a.Verb {
+	case planner.Delete, planner.Forget, planner.Adopt:
+		return ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full[a.To]
 }
 
 func (w *walk) attempt(i int) int {

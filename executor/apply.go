@@ -25,7 +25,7 @@ const (
 	defaultParallelism = 16
 	defaultRetries     = 2
 	retryPause         = 2 * time.Second // before the first further round; doubles
-	longestPause       = 5 * time.Minute // what a registry may ask for with Retry-After
+	longestPause       = 5 * time.Minute // for a registry that asks for more, a run does not wait
 )
 
 // Apply runs the plan's actions and returns how each of them ended. It starts
@@ -71,6 +71,7 @@ type walk struct {
 	dependents [][]int32
 	stopped    bool
 	failures   int
+	full       map[providers.Repository]string // repositories whose quota is used up, and the action that met it
 	summary    *Summary
 }
 
@@ -78,7 +79,7 @@ func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *wa
 	n := len(plan.Actions)
 	w := &walk{
 		plan: plan, run: run, opts: opts, copier: registry.NewCopier(run.Client), ctx: ctx,
-		attempts: map[int]int{}, summary: &Summary{Outcomes: make([]Outcome, n), Errors: make([]error, n)},
+		attempts: map[int]int{}, full: map[providers.Repository]string{}, summary: &Summary{Outcomes: make([]Outcome, n), Errors: make([]error, n)},
 	}
 	w.changed.L = &w.mu
 	w.ready.plan = plan
@@ -240,10 +241,7 @@ func (w *walk) take() (i int, ok bool) {
 func (w *walk) again() {
 	pause := min(retryPause<<min(w.round, 8), longestPause)
 	for _, i := range w.later {
-		var e *providers.Error
-		if errors.As(w.summary.Errors[i], &e) {
-			pause = max(pause, min(e.After, longestPause))
-		}
+		pause = max(pause, asked(w.summary.Errors[i]))
 	}
 	w.round++
 	later := w.later
@@ -264,6 +262,15 @@ func (w *walk) again() {
 		heap.Push(&w.ready, i)
 	}
 	w.changed.Broadcast()
+}
+
+// asked is the pause that the registry asked for; 0 when it did not.
+func asked(err error) time.Duration {
+	var e *providers.Error
+	if errors.As(err, &e) {
+		return e.After
+	}
+	return 0
 }
 
 // pause waits, unless the run is told to stop meanwhile.
@@ -296,6 +303,7 @@ type result struct {
 	already bool
 	note    string
 	stale   bool
+	because string // not tried, since this action failed
 	err     error
 }
 
@@ -305,6 +313,10 @@ func (w *walk) finish(i int, r result) {
 	defer w.changed.Broadcast()
 	w.running--
 	switch {
+	case r.because != "":
+		w.summary.Outcomes[i], w.summary.Errors[i] = SkippedOutcome, nil
+		w.emit(Event{Type: Skipped, Action: i, Because: r.because})
+		w.skip(i, r.because)
 	case r.err == nil:
 		w.done(i, r)
 	case r.stale:
@@ -312,7 +324,7 @@ func (w *walk) finish(i int, r result) {
 	case w.ctx.Err() != nil || providers.ClassOf(r.err) == providers.Canceled:
 		// Cut short by the end of the run: not done, and not its own fault.
 		w.summary.Errors[i] = nil
-	case providers.ClassOf(r.err).Retryable() && w.attempts[i] < w.opts.Retries && !w.stopped:
+	case providers.ClassOf(r.err).Retryable() && w.attempts[i] < w.opts.Retries && !w.stopped && asked(r.err) <= longestPause:
 		w.attempts[i]++
 		w.summary.Errors[i] = r.err
 		w.later = append(w.later, i)
@@ -338,6 +350,9 @@ func (w *walk) fail(i int, outcome Outcome, err error) {
 	w.emit(Event{Type: Failed, Action: i, Err: err})
 	if jerr := w.run.Journal.Fail(w.plan.Actions[i].Address, providers.ClassOf(err)); jerr != nil {
 		w.journalFailed(jerr)
+	}
+	if a := &w.plan.Actions[i]; errors.Is(err, registry.ErrFull) && w.full[a.To] == "" {
+		w.full[a.To] = a.Address
 	}
 	w.skip(i, w.plan.Actions[i].Address)
 	w.failures++

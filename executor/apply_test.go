@@ -30,6 +30,7 @@ type bench struct {
 	images              []config.Image
 	fsys                statefile.FS
 	clock               registry.Clock // nil for the machine's
+	options             func(*registry.Options)
 	events              []executor.Event
 	mu                  sync.Mutex
 }
@@ -62,9 +63,13 @@ func (instant) Now() time.Time                                  { return time.Un
 func (instant) Wait(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func (b *bench) client() *registry.Client {
-	c := registry.New(registry.Options{Clock: b.clock, Registries: []registry.Settings{
+	o := registry.Options{Clock: b.clock, Registries: []registry.Settings{
 		{Host: b.source.Host(), PlainHTTP: true}, {Host: b.destination.Host(), PlainHTTP: true},
-	}})
+	}}
+	if b.options != nil {
+		b.options(&o)
+	}
+	c := registry.New(o)
 	b.t.Cleanup(c.Close)
 	return c
 }

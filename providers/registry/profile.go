@@ -21,6 +21,9 @@ type Profile struct {
 	Resume    Resume   // what is left of an upload that broke off
 	Mount     Mount
 	Create    Create // what must be there before the first push
+	// Full are words of a refusal that say that a quota is used up, for registries
+	// that do so by a status which means something else; see [ErrFull].
+	Full []string
 	// CreatesPerSecond bounds how fast repositories are made; 0 for 5.
 	CreatesPerSecond float64
 

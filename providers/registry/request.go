@@ -51,6 +51,10 @@ const (
 // the host is back.
 var ErrDown = errors.New("the registry could not be reached and counts as down for the rest of this run")
 
+// ErrFull is wrapped by every error about a quota that is used up: nothing more
+// can be written to the same repository until somebody makes room.
+var ErrFull = errors.New("a quota of the registry is used up")
+
 // exchange sends c, lets read take the answer, and tries both again while the
 // class of the failure says that it may help.
 func (r *remote) exchange(ctx context.Context, c *call, read func(*http.Response) error) error {
@@ -193,12 +197,18 @@ func (r *remote) rest(ctx context.Context, c *call) error {
 	wait := r.health.pausing(r.client.clock.Now())
 	switch {
 	case wait > patience:
-		return &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait,
+		return &providers.Error{Class: providers.Throttled, Op: c.op, On: c.on, After: wait, Hint: r.postponed(wait),
 			Err: fmt.Errorf("%s asked for a pause of %s", r.settings.Host, wait.Round(time.Second))}
 	case wait > 0:
 		return r.client.clock.Wait(ctx, wait)
 	}
 	return nil
+}
+
+// postponed says when an action can be done that is put off for wait.
+func (r *remote) postponed(wait time.Duration) string {
+	at := r.client.clock.Now().Add(wait).UTC()
+	return fmt.Sprintf("%s takes it again at %s. Run again then; what is done is not repeated.", r.settings.Host, at.Format("2006-01-02 15:04:05 UTC"))
 }
 
 // leaving gives a slot back when an answer is closed, once.
@@ -470,6 +480,9 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 	if e.Class == providers.Throttled {
 		r.counters.throttle()
 	}
+	if e.After > patience {
+		e.Hint = r.postponed(e.After)
+	}
 	if !c.foreign && !r.home(resp) {
 		return r.strayed(resp, e)
 	}
@@ -483,6 +496,9 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 	switch {
 	case isRedirect(resp.StatusCode):
 		e.Err = fmt.Errorf("HTTP %d where an answer was expected", resp.StatusCode)
+	case r.full(a):
+		e.Class, e.Err = providers.Denied, fmt.Errorf("%w: %w", ErrFull, a)
+		e.Hint = "Make room at " + r.settings.Host + ", or have the quota raised. Run again then; what is done is not repeated."
 	case e.Class == providers.Denied:
 		e.Hint = r.auth.missing(c.scopes)
 	case slices.Contains(a.codes, "TOOMANYREQUESTS") && e.Class == providers.Invalid:
@@ -493,6 +509,12 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 		e.Hint = "Many registries know SHA-256 digests alone; " + r.settings.Host + " may be one of them."
 	}
 	return e
+}
+
+// full reports whether a says that a quota is used up.
+func (r *remote) full(a *refused) bool {
+	said := func(words string) bool { return strings.Contains(a.message, words) }
+	return a.status == http.StatusInsufficientStorage || a.status >= 400 && slices.ContainsFunc(r.profile.Full, said)
 }
 
 // strayed is a refusal of another host, to which the registry sent us. What it

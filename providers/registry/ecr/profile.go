@@ -33,6 +33,7 @@ var profile = registry.Profile{
 	Resume:    registry.ResumeLedger, // Range stays at the first chunk (aws/containers-roadmap #2831)
 	Mount:     registry.MountCommitted,
 	Create:    registry.CreateRepository,
+	Full:      []string{"LimitExceededException", "exceeded a service limit"}, // API_PutImage.html
 	// CreateRepository is throttled well below other calls; the quota page has 10 a second.
 	CreatesPerSecond: 5,
 	Referrers:        registry.ReferrersAPI,

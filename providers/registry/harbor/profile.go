@@ -11,6 +11,8 @@ func Kind() registry.Kind {
 			PageCap: 32 << 20,
 			Uploads: []registry.Upload{registry.UploadPut, registry.UploadChunks},
 			Create:  registry.CreateTop,
+			// 403 DENIED since 2.0 (goharbor/harbor #11527), 412 before.
+			Full: []string{"will exceed the configured upper limit"},
 			// Harbor has no published ceiling; each project is a few rows.
 			CreatesPerSecond: 5,
 			Referrers:        registry.ReferrersAPI, // since 2.9

@@ -10,6 +10,7 @@ func Kind() registry.Kind {
 			Page:      100, // more was refused once
 			Uploads:   []registry.Upload{registry.UploadPut, registry.UploadChunks},
 			Resume:    registry.ResumeAsk,
+			Full:      []string{"Quota has been exceeded on namespace"}, // quay/quay endpoints/v2/errors.py, a 403 DENIED
 			Referrers: registry.ReferrersProbe,
 		},
 		Serves:       func(host string) bool { return host == "quay.io" || host == "quay.io:443" },
