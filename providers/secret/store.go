@@ -185,6 +185,9 @@ const (
 	Pending   VersionState = "pending"   // written, not yet current
 	Disabled  VersionState = "disabled"  // kept, not readable until enabled
 	Destroyed VersionState = "destroyed" // its payload is gone
+	// Deprecated is readable by its id for now and may vanish any time: it was
+	// replaced long ago, or withdrawn before it became current (AWS: no label).
+	Deprecated VersionState = "deprecated"
 )
 
 // Write is one intended change of a payload.

@@ -76,7 +76,16 @@ func (s *Store) Delete(ctx context.Context, name string, del secret.Deletion) (s
 	if err != nil && !said(err, "ResourceNotFoundException") {
 		return secret.Deleted{}, err
 	}
-	return secret.Deleted{}, nil
+	// AWS does it in the background. It is as good as done, so that it still
+	// shows after a while is no error; Write waits for the name itself.
+	_, err = s.settled(ctx, question{op: op, name: name}, func() (bool, error) {
+		_, err := s.describe(ctx, op, name)
+		if providers.ClassOf(err) == providers.NotFound {
+			return true, nil
+		}
+		return false, err
+	})
+	return secret.Deleted{}, err
 }
 
 // unchanged describes a secret whose current version is the expected one. What

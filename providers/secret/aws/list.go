@@ -160,21 +160,22 @@ func (s *Store) History(ctx context.Context, name string) ([]secret.Version, err
 	}
 	// Versions of one second are told apart by their labels: the current one is
 	// the newest.
-	rank := map[secret.VersionState]int{secret.Pending: 0, secret.Current: 1, secret.Previous: 2}
+	rank := map[secret.VersionState]int{secret.Pending: 0, secret.Current: 1, secret.Previous: 2, secret.Deprecated: 3}
 	return slices.SortedFunc(maps.Values(seen), func(a, b secret.Version) int {
 		return cmp.Or(b.Created.Compare(a.Created), rank[a.State]-rank[b.State], len(b.Labels)-len(a.Labels), strings.Compare(a.ID, b.ID))
 	}), nil
 }
 
 // version is a version by its labels. One that only has a label of a write of
-// ours or of a rotation waits to become current; one without any was current
-// once, or was withdrawn, which AWS does not tell apart.
+// ours or of a rotation waits to become current.
 func version(id string, created *time.Time, labels []string) secret.Version {
 	v := secret.Version{ID: id, Created: aws.ToTime(created), State: secret.Previous, Labels: slices.Sorted(slices.Values(labels))}
 	switch {
 	case slices.Contains(labels, current):
 		v.State = secret.Current
 	case slices.Contains(labels, previous):
+	case len(labels) == 0:
+		v.State = secret.Deprecated
 	case slices.Contains(labels, waiting), slices.Contains(labels, ownLabel(id)):
 		v.State = secret.Pending
 	}

@@ -206,7 +206,7 @@ func (f *Fake) useKey(key string, decrypt bool) *refusal {
 
 var (
 	nameForm  = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,512}$`)
-	idForm    = regexp.MustCompile(`^[A-Za-z0-9/_+=.@:-]{1,2048}$`)
+	idForm    = regexp.MustCompile(`^[A-Za-z0-9/_+=.@:-]+$`)
 	tokenForm = regexp.MustCompile(`^[A-Za-z0-9-]{32,64}$`)
 )
 
