@@ -112,6 +112,6 @@ func or(s, otherwise string) string {
 
 func unique() string {
 	var b [6]byte
-	rand.Read(b[:]) // never fails: crypto/rand.Read
+	rand.Read(b[:])                       // never fails: crypto/rand.Read
 	return hex.EncodeToString(b[:]) + "x" // no hyphen: it and six characters end no name
 }
