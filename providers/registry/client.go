@@ -163,7 +163,14 @@ func (c *Client) at(op string, repo providers.Repository, ref string) (*remote, 
 	if err != nil {
 		return nil, &providers.Error{Class: providers.Invalid, Op: op, On: providers.Printable(on, 300), Err: err}
 	}
-	return c.remoteFor(repo)
+	r, err := c.remoteFor(repo)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkParts(repo.Path); err != nil {
+		return nil, &providers.Error{Class: providers.Invalid, Op: op, On: on, Err: err}
+	}
+	return r, nil
 }
 
 // SystemClock is the machine's clock.

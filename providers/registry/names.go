@@ -27,6 +27,19 @@ func CheckRepository(path string) error {
 	return nil
 }
 
+// checkParts reports why path can not be a repository at r, beyond the grammar.
+func (r *remote) checkParts(path string) error {
+	least, most, n := r.profile.MinParts, r.profile.MaxParts, strings.Count(path, "/")+1
+	if n >= least && (most == 0 || n <= most) {
+		return nil
+	}
+	want := fmt.Sprintf("at least %d", least)
+	if least == most {
+		want = fmt.Sprintf("exactly %d", least)
+	}
+	return fmt.Errorf("repository name %q: registries of the kind %s have names of %s parts, this has %d", providers.Printable(path, 80), r.kind.Name, want, n)
+}
+
 // CheckTag reports why tag can not be a tag: the grammar of the
 // distribution-spec, 1 to 128 characters.
 func CheckTag(tag string) error {

@@ -11,6 +11,10 @@ type Profile struct {
 	PageCap  int64   // bytes of the longest page that is read; 0 for 8 MiB
 	Catalog  Catalog // what the registry's _catalog is worth
 
+	// Names have so many parts between slashes, at least and at most; 0 for any.
+	// Others can not exist there, so they fail before anything is sent.
+	MinParts, MaxParts int
+
 	// Writing.
 
 	Uploads   []Upload // shapes that work, the best first; nil for any

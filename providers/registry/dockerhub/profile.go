@@ -12,6 +12,9 @@ func Kind() registry.Kind {
 	return registry.Kind{
 		Name: "dockerhub",
 		Profile: registry.Profile{
+			MinParts: 2, // NAMESPACE/NAME; what people write as "nginx" is library/nginx
+			MaxParts: 2,
+
 			Page:      100,
 			Catalog:   registry.CatalogNone,
 			Uploads:   []registry.Upload{registry.UploadPut, registry.UploadChunks},

@@ -11,6 +11,7 @@ func Kind(keys ecr.Keys) registry.Kind {
 	k := registry.Kind{
 		Name: "ecr-public",
 		Profile: registry.Profile{
+			MinParts: 2, // ALIAS/NAME
 			Page:     1000,
 			LinkEnds: true,
 			Catalog:  registry.CatalogNone,

@@ -8,8 +8,9 @@ func Kind(env func(name string) string) registry.Kind {
 	k := registry.Kind{
 		Name: "ghcr",
 		Profile: registry.Profile{
-			Page:    100,
-			Catalog: registry.CatalogNone, // oras-project/oras-go #621
+			MinParts: 2, // OWNER/NAME
+			Page:     100,
+			Catalog:  registry.CatalogNone, // oras-project/oras-go #621
 			// A ranged PATCH above 4 MiB is refused with 416 (ocx-sh/ocx #237,
 			// oras-project/rust-oci-client #35). An upload has 10 minutes and 10 GB
 			// (docs.github.com/packages/working-with-a-github-packages-registry/working-with-the-container-registry).

@@ -14,13 +14,10 @@ import (
 // (github.com/goharbor/harbor/blob/main/api/v2.0/swagger.yaml, createProject).
 // One that is there already answers 409, also to those who may not create any.
 func create(ctx context.Context, api *registry.API, path string) error {
-	project, _, nested := strings.Cut(path, "/")
+	project, _, _ := strings.Cut(path, "/")
 	q := registry.Request{Op: "create project", On: api.Host() + "/" + project, Endpoint: "project", Method: http.MethodPost,
 		URL: api.URL("/api/v2.0/projects", nil), OK: []int{http.StatusCreated, http.StatusConflict},
 		Header: http.Header{"Content-Type": {"application/json"}}, Authorize: authorize(api, path)}
-	if !nested {
-		return q.Fail(providers.Invalid, "Put the repository below a project: "+api.Host()+"/PROJECT/"+path+".", "Harbor has repositories only below a project")
-	}
 	body, err := json.Marshal(map[string]any{"project_name": project, "metadata": map[string]string{"public": "false"}})
 	if err != nil {
 		return err

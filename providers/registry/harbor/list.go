@@ -81,21 +81,13 @@ func repositories(ctx context.Context, api *registry.API, prefix string) (names 
 
 // artifacts is the address of a repository's artifacts. A slash in its name is
 // escaped twice, as the interface wants it.
-func artifacts(api *registry.API, op, path string) (string, error) {
-	project, name, nested := strings.Cut(path, "/")
-	if !nested {
-		return "", registry.Request{Op: op, On: api.Host() + "/" + path}.Fail(providers.NotFound,
-			"Harbor has repositories only below a project.", "the name has no project")
-	}
-	return base + "projects/" + url.PathEscape(project) + "/repositories/" + url.PathEscape(url.PathEscape(name)) + "/artifacts", nil
+func artifacts(path string) string {
+	project, name, _ := strings.Cut(path, "/")
+	return base + "projects/" + url.PathEscape(project) + "/repositories/" + url.PathEscape(url.PathEscape(name)) + "/artifacts"
 }
 
 // tags come with the artifacts; those without a tag are passed over.
 func tags(ctx context.Context, api *registry.API, path string) (list registry.TagList, err error) {
-	at, err := artifacts(api, "list tags of", path)
-	if err != nil {
-		return list, err
-	}
 	type artifact struct {
 		Digest string    `json:"digest"`
 		Size   int64     `json:"size"`
@@ -105,7 +97,7 @@ func tags(ctx context.Context, api *registry.API, path string) (list registry.Ta
 			Pushed time.Time `json:"push_time"`
 		} `json:"tags"`
 	}
-	err = ask(ctx, api, "list tags of", path, at,
+	err = ask(ctx, api, "list tags of", path, artifacts(path),
 		url.Values{"with_tag": {"true"}}, func(a artifact) string {
 			for _, t := range a.Tags {
 				pushed := t.Pushed

@@ -7,10 +7,11 @@ func Kind() registry.Kind {
 	return registry.Kind{
 		Name: "harbor",
 		Profile: registry.Profile{
-			Page:    100, // goharbor/harbor #17787
-			PageCap: 32 << 20,
-			Uploads: []registry.Upload{registry.UploadPut, registry.UploadChunks},
-			Create:  registry.CreateTop,
+			MinParts: 2,   // PROJECT/NAME
+			Page:     100, // goharbor/harbor #17787
+			PageCap:  32 << 20,
+			Uploads:  []registry.Upload{registry.UploadPut, registry.UploadChunks},
+			Create:   registry.CreateTop,
 			// 403 DENIED since 2.0 (goharbor/harbor #11527), 412 before.
 			Full: []string{"will exceed the configured upper limit"},
 			// Harbor has no published ceiling; each project is a few rows.

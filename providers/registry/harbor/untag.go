@@ -12,12 +12,8 @@ import (
 // distribution API Harbor deletes only by digest, and all tags with it
 // (github.com/goharbor/harbor/blob/main/api/v2.0/swagger.yaml, deleteTag).
 func untag(ctx context.Context, api *registry.API, path, tag string) error {
-	at, err := artifacts(api, "delete", path)
-	if err != nil {
-		return err
-	}
 	q := registry.Request{Op: "delete", On: api.Host() + "/" + path + ":" + tag, Endpoint: "harbor", Method: http.MethodDelete,
-		URL: api.URL(at+"/"+url.PathEscape(tag)+"/tags/"+url.PathEscape(tag), nil), Authorize: authorize(api, path)}
+		URL: api.URL(artifacts(path)+"/"+url.PathEscape(tag)+"/tags/"+url.PathEscape(tag), nil), Authorize: authorize(api, path)}
 	if _, err := api.Ask(ctx, q, nil); err != nil {
 		return refusedUntag(err)
 	}

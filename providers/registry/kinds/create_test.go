@@ -23,7 +23,6 @@ func TestCreate(t *testing.T) {
 		{kind: "ecr", path: "acme/app"},
 		{kind: "ecr-public", path: registrytest.PublicAlias + "/app"},
 		{kind: "harbor", path: "acme/app"},
-		{kind: "harbor", path: "app", class: providers.Invalid, text: "below a project", hint: "PROJECT/app"},
 		{kind: "gar", path: "acme/main/team/app", class: providers.Unsupported, text: "acme/main must exist",
 			hint: "gcloud artifacts repositories create main --project=acme --location=europe"},
 		{kind: "artifactory", path: "docker-local/app", class: providers.Unsupported, text: "artifactory", hint: "by hand"},

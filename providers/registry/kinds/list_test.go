@@ -324,3 +324,52 @@ func TestListingsEnd(t *testing.T) {
 		})
 	}
 }
+
+// A registry that says 403 for what is not there is asked in its own words. What is
+// missing is made by the push, or the key above it is asked for; what is there and
+// may not be seen stays denied.
+func TestDeniedMayMeanMissing(t *testing.T) {
+	for _, tt := range []struct {
+		name, path string
+		storage    int // the answer about the folder; 0 for the fake's
+		missing    bool
+		class      providers.Class // of the listing
+	}{
+		{name: "missing", path: "docker-local/new", missing: true},
+		{name: "hidden", path: "docker-local/new", storage: http.StatusOK, class: providers.Denied},
+		{name: "not to be known", path: "docker-local/new", storage: http.StatusForbidden, class: providers.Denied},
+		{name: "no such key", path: "no-such-key/new", missing: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, siteOf("artifactory"), registrytest.WithLogin())
+			w.CreateRepository("docker-local/app")
+			image := registrytest.Image(1, registrytest.Layer(1, 100))
+			registrytest.Push(t, w.Server.Host(), "docker-local/app", "v1", image)
+			w.answer = func(req *http.Request) *http.Response {
+				if tt.storage != 0 && strings.HasPrefix(req.URL.Path, "/artifactory/api/storage/") {
+					return reply(req, tt.storage, `{}`)
+				}
+				return nil
+			}
+			c := w.client(Outside{}, w.login)
+			list, err := c.Tags(t.Context(), w.repo(tt.path))
+			if list.Missing != tt.missing || providers.ClassOf(err) != tt.class {
+				t.Fatalf("missing %t, %v; want %t and %s\n%s", list.Missing, err, tt.missing, tt.class, w.log())
+			}
+			if !tt.missing {
+				return
+			}
+			_, err = registry.NewCopier(c).Copy(t.Context(), registry.Job{From: w.repo("docker-local/app"), To: w.repo(tt.path), Root: image.Digest(), Tags: []string{"v1"}, Fresh: true})
+			if strings.HasPrefix(tt.path, "docker-local/") {
+				if err != nil {
+					t.Errorf("push: %v\n%s", err, w.log())
+				}
+				return
+			}
+			made := c.CreateRepository(t.Context(), w.repo(tt.path))
+			if providers.ClassOf(err) != providers.Denied || providers.HintOf(err) == "" || providers.ClassOf(made) != providers.Unsupported || !strings.Contains(providers.HintOf(made), "by hand") {
+				t.Errorf("push: %v (hint %q); create: %v (hint %q)", err, providers.HintOf(err), made, providers.HintOf(made))
+			}
+		})
+	}
+}
