@@ -205,11 +205,16 @@ func (w *world) untag(ts *testscript.TestScript, args []string) {
 // down NAME: nobody answers there any more.
 func (w *world) down(ts *testscript.TestScript, args []string) { w.site(ts, args[0]).stop() }
 
-// fault NAME METHOD PATH STATUS: from now on such requests fail, always.
+// fault NAME METHOD PATH STATUS [BODY]: from now on such requests are answered like
+// that, always.
 func (w *world) fault(ts *testscript.TestScript, args []string) {
+	body := `{"errors":[{"code":"UNKNOWN","message":"broken on purpose"}]}`
+	if len(args) > 4 {
+		body = args[4]
+	}
 	w.site(ts, args[0]).faults.Add(registrytest.Fault{
 		Method: args[1], Path: args[2], Status: number(ts, args[3]), Times: -1,
-		Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"errors":[{"code":"UNKNOWN","message":"broken on purpose"}]}`,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: body,
 	})
 }
 
