@@ -42,7 +42,7 @@ var settingsBlock = &blockType{
 			{name: "path", kind: "text", fallback: "`" + DefaultState + "`", doc: "The state file, relative to the configuration directory."},
 		}},
 		{name: "defaults", doc: "Settings that flags override.", args: []argument{
-			{name: "parallelism", kind: "number", fallback: "chosen by apply", doc: "Actions under way at once, 1 to 10000."},
+			{name: "parallelism", kind: "number", fallback: "chosen by apply", doc: "Actions under way at once, 1 to 10000. Each pair of registries has its share of them."},
 			{name: "retry", kind: "number", fallback: "chosen by apply", doc: "Further tries of a failed action, 0 to 100."},
 			{name: "max_deletes", kind: "number or percentage", fallback: "`\"10%\"`", doc: "Most deletes in one tree in one plan: a number, or a share of its managed tags."},
 		}},

@@ -150,7 +150,7 @@ func (w *walk) owed(i int) []statefile.Change {
 			changes = append(changes, statefile.Remove(record.Address))
 		}
 	}
-	for _, next := range w.dependents[i] {
+	for _, next := range w.graph.dependents(i) {
 		if int(next) >= len(w.plan.Actions) {
 			continue
 		}

@@ -2,7 +2,6 @@ package executor
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"sync"
@@ -38,12 +37,9 @@ func Apply(ctx context.Context, plan *planner.Plan, run Run, opts Options) *Summ
 	if w.told() {
 		w.interrupt()
 	}
-	var workers sync.WaitGroup
-	for range w.opts.Parallelism {
-		workers.Go(w.work)
-	}
 	stopWatch := w.watch(ctx)
-	workers.Wait()
+	w.begin()
+	w.underway.Wait()
 	stopWatch()
 	w.giveUp()
 	w.summary.Duration = w.opts.Clock.Now().Sub(started)
@@ -51,28 +47,23 @@ func Apply(ctx context.Context, plan *planner.Plan, run Run, opts Options) *Summ
 	return w.summary
 }
 
-// walk is the state of one run. Actions are nodes 0 to n-1; behind them comes
-// one barrier for each block, which is reached when the block is finished.
+// walk is the state of one run.
 type walk struct {
-	plan   *planner.Plan
-	run    Run
-	opts   Options
-	copier *registry.Copier
-	ctx    context.Context
+	plan     *planner.Plan
+	run      Run
+	opts     Options
+	copier   *registry.Copier
+	ctx      context.Context
+	underway sync.WaitGroup // actions and pauses; each starts what comes after it before it ends
 
-	mu         sync.Mutex
-	changed    sync.Cond // ready, running, later or stopped changed
-	ready      readyQueue
-	running    int
-	later      []int // failed for a passing reason: tried again when all else is done
-	attempts   map[int]int
-	round      int
-	waiting    []int32 // needs that are not met yet, by node
-	dependents [][]int32
-	stopped    bool
-	failures   int
-	full       map[providers.Repository]string // repositories whose quota is used up, and the action that met it
-	summary    *Summary
+	mu       sync.Mutex
+	graph    *graph
+	lanes    *lanes
+	attempts map[int]int
+	stopped  bool
+	failures int
+	full     map[providers.Repository]string // repositories whose quota is used up, and the action that met it
+	summary  *Summary
 }
 
 func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *walk {
@@ -81,8 +72,6 @@ func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *wa
 		plan: plan, run: run, opts: opts, copier: registry.NewCopier(run.Client), ctx: ctx,
 		attempts: map[int]int{}, full: map[providers.Repository]string{}, summary: &Summary{Outcomes: make([]Outcome, n), Errors: make([]error, n)},
 	}
-	w.changed.L = &w.mu
-	w.ready.plan = plan
 	w.opts.Parallelism = cmp.Or(opts.Parallelism, defaultParallelism)
 	if opts.Clock == nil {
 		w.opts.Clock = registry.SystemClock{}
@@ -90,81 +79,30 @@ func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *wa
 	if opts.Retries == 0 {
 		w.opts.Retries = defaultRetries
 	}
-	w.link()
+	w.graph, w.lanes = newGraph(plan), newLanes(plan, w.opts.Parallelism, w.copier.Expect)
 	return w
 }
 
-// link turns needs and block barriers into counters and dependents. A barrier
-// keeps the edges between two blocks at their sum instead of their product.
-func (w *walk) link() {
-	n, blocks := len(w.plan.Actions), len(w.plan.Blocks)
-	w.waiting = make([]int32, n+blocks)
-	w.dependents = make([][]int32, n+blocks)
-	edge := func(from, to int) {
-		w.dependents[from] = append(w.dependents[from], int32(to))
-		w.waiting[to]++
-	}
-	waited := make([]bool, blocks)
-	for _, b := range w.plan.Blocks {
-		for _, before := range b.After {
-			waited[before] = true
+// begin starts what needs nothing.
+func (w *walk) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.graph.roots(w.lanes.push)
+	w.dispatch()
+}
+
+// dispatch starts every action that may start now. The caller holds mu.
+func (w *walk) dispatch() {
+	for !w.stopped {
+		i, ok := w.lanes.pop()
+		if !ok {
+			return
 		}
-	}
-	for i := range w.plan.Actions {
-		a := &w.plan.Actions[i]
-		for _, need := range a.Needs {
-			edge(need, i)
-		}
-		if waited[a.Block] {
-			edge(i, n+a.Block)
-		}
-		for _, before := range w.plan.Blocks[a.Block].After {
-			edge(n+before, i)
-		}
-	}
-	// A barrier of a block that has nothing to do still waits for the blocks
-	// before it, so that an order holds through it.
-	for b := range w.plan.Blocks {
-		if !waited[b] {
-			continue
-		}
-		for _, before := range w.plan.Blocks[b].After {
-			edge(n+before, n+b)
-		}
-	}
-	// Roots are collected before any is released: releasing lowers the counters
-	// of others, which would otherwise be taken for roots a second time.
-	var roots []int
-	for node := range w.waiting {
-		if w.waiting[node] == 0 {
-			roots = append(roots, node)
-		}
-	}
-	for _, node := range roots {
-		w.release(node)
+		w.underway.Go(func() { w.finish(i, w.try(i)) })
 	}
 }
 
-// release hands a node whose needs are met to the workers; a barrier passes
-// straight on. The caller holds mu, or nothing runs yet.
-func (w *walk) release(node int) {
-	if node < len(w.plan.Actions) {
-		heap.Push(&w.ready, node)
-		return
-	}
-	for _, next := range w.dependents[node] {
-		w.met(int(next))
-	}
-}
-
-func (w *walk) met(node int) {
-	w.waiting[node]--
-	if w.waiting[node] == 0 {
-		w.release(node)
-	}
-}
-
-// watch wakes the workers when the run is to stop.
+// watch notices when the run is to stop.
 func (w *walk) watch(ctx context.Context) (stop func()) {
 	over := make(chan struct{})
 	var wait sync.WaitGroup
@@ -194,74 +132,40 @@ func (w *walk) interrupt() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.summary.Interrupted = true
-	w.stop()
-}
-
-// stop lets no further action start. The caller holds mu.
-func (w *walk) stop() {
 	w.stopped = true
-	w.changed.Broadcast()
 }
 
-func (w *walk) work() {
-	for {
-		i, ok := w.take()
-		if !ok {
-			return
-		}
-		w.finish(i, w.try(i))
+// again starts a further round of what failed for a passing reason, when its
+// lane has nothing else to do: after a pause, so that the trouble has time to
+// pass. Other lanes go on meanwhile. The caller holds mu.
+func (w *walk) again(l *lane) {
+	if w.stopped || len(l.later) == 0 || !l.idle() {
+		return
 	}
-}
-
-// take waits for an action to start; ok is false when there will be none.
-func (w *walk) take() (i int, ok bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for {
-		switch {
-		case w.stopped:
-			return 0, false
-		case w.ready.Len() > 0:
-			w.running++
-			return heap.Pop(&w.ready).(int), true
-		case w.running > 0:
-			w.changed.Wait()
-		case len(w.later) > 0:
-			w.again()
-		default:
-			w.changed.Broadcast() // the others can go home too
-			return 0, false
-		}
-	}
-}
-
-// again starts a further round of what failed for a passing reason. It comes
-// last, so that a registry in trouble holds up nothing else, and after a pause,
-// so that the trouble has time to pass. The caller holds mu.
-func (w *walk) again() {
-	pause := min(retryPause<<min(w.round, 8), longestPause)
-	for _, i := range w.later {
+	pause := min(retryPause<<min(l.round, 8), longestPause)
+	for _, i := range l.later {
 		pause = max(pause, asked(w.summary.Errors[i]))
 	}
-	w.round++
-	later := w.later
-	w.later = nil
-	w.running++ // keeps the others waiting instead of leaving
+	later := l.later
+	l.later, l.resting = nil, true
+	l.round++
 	for _, i := range later {
-		w.emit(Event{Type: Retrying, Action: i, Err: w.summary.Errors[i], Wait: pause, Attempt: w.attempts[i] + 1})
+		w.emit(Event{Type: Retrying, Action: int(i), Err: w.summary.Errors[i], Wait: pause, Attempt: w.attempts[int(i)] + 1})
 	}
-	w.mu.Unlock()
-	err := w.pause(pause)
-	w.mu.Lock()
-	w.running--
-	for _, i := range later {
-		if err != nil {
-			w.fail(i, FailedOutcome, w.summary.Errors[i])
-			continue
+	w.underway.Go(func() {
+		err := w.pause(pause)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		l.resting = false
+		for _, i := range later {
+			if err != nil {
+				w.fail(int(i), FailedOutcome, w.summary.Errors[i])
+				continue
+			}
+			w.lanes.push(int(i))
 		}
-		heap.Push(&w.ready, i)
-	}
-	w.changed.Broadcast()
+		w.dispatch()
+	})
 }
 
 // asked is the pause that the registry asked for; 0 when it did not.
@@ -291,10 +195,10 @@ func (w *walk) pause(d time.Duration) error {
 func (w *walk) giveUp() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	later := w.later
-	w.later = nil
-	for _, i := range later {
-		w.fail(i, FailedOutcome, w.summary.Errors[i])
+	for n := range w.lanes.all {
+		for _, i := range w.lanes.all[n].later {
+			w.fail(int(i), FailedOutcome, w.summary.Errors[i])
+		}
 	}
 }
 
@@ -310,13 +214,13 @@ type result struct {
 func (w *walk) finish(i int, r result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	defer w.changed.Broadcast()
-	w.running--
+	w.lanes.ran(i)
+	l := w.lanes.lane(i)
 	switch {
 	case r.because != "":
-		w.summary.Outcomes[i], w.summary.Errors[i] = SkippedOutcome, nil
-		w.emit(Event{Type: Skipped, Action: i, Because: r.because})
+		w.summary.Errors[i] = nil
 		w.skip(i, r.because)
+		w.lost(i, r.because)
 	case r.err == nil:
 		w.done(i, r)
 	case r.stale:
@@ -327,10 +231,12 @@ func (w *walk) finish(i int, r result) {
 	case providers.ClassOf(r.err).Retryable() && w.attempts[i] < w.opts.Retries && !w.stopped && asked(r.err) <= longestPause:
 		w.attempts[i]++
 		w.summary.Errors[i] = r.err
-		w.later = append(w.later, i)
+		l.later = append(l.later, int32(i))
 	default:
 		w.fail(i, FailedOutcome, r.err)
 	}
+	w.dispatch()
+	w.again(l)
 }
 
 func (w *walk) done(i int, r result) {
@@ -339,9 +245,8 @@ func (w *walk) done(i int, r result) {
 		w.summary.Already++
 	}
 	w.emit(Event{Type: Finished, Action: i, Already: r.already, Note: r.note})
-	for _, next := range w.dependents[i] {
-		w.met(int(next))
-	}
+	w.lanes.ended(i)
+	w.graph.met(i, w.lanes.push)
 }
 
 // fail ends an action that did not succeed, and skips what needs it.
@@ -354,30 +259,29 @@ func (w *walk) fail(i int, outcome Outcome, err error) {
 	if a := &w.plan.Actions[i]; errors.Is(err, registry.ErrFull) && w.full[a.To] == "" {
 		w.full[a.To] = a.Address
 	}
-	w.skip(i, w.plan.Actions[i].Address)
+	w.lanes.ended(i)
+	w.lost(i, w.plan.Actions[i].Address)
 	w.failures++
 	if w.opts.MaxFailures > 0 && w.failures >= w.opts.MaxFailures {
-		w.stop()
+		w.stopped = true
 	}
 }
 
-// skip marks everything that needs the node, directly or not.
-func (w *walk) skip(node int, because string) {
-	for _, next := range w.dependents[node] {
-		next := int(next)
-		if next < len(w.plan.Actions) {
-			if w.summary.Outcomes[next] != NotStarted {
-				continue
-			}
-			w.summary.Outcomes[next] = SkippedOutcome
-			w.emit(Event{Type: Skipped, Action: next, Because: because})
-		} else if w.waiting[next] < 0 {
-			continue // a barrier that was skipped already
-		} else {
-			w.waiting[next] = -1 << 30
-		}
-		w.skip(next, because)
+// lost skips everything that needs action i, directly or not.
+func (w *walk) lost(i int, because string) {
+	w.graph.lost(i, func(next int) bool { return w.skip(next, because) })
+}
+
+// skip ends an action that something else keeps from being tried; false when it
+// was skipped before.
+func (w *walk) skip(i int, because string) bool {
+	if w.summary.Outcomes[i] != NotStarted {
+		return false
 	}
+	w.summary.Outcomes[i] = SkippedOutcome
+	w.lanes.ended(i)
+	w.emit(Event{Type: Skipped, Action: i, Because: because})
+	return true
 }
 
 // journalFailed ends the run: an effect that can not be recorded must not
@@ -386,7 +290,7 @@ func (w *walk) journalFailed(err error) {
 	if w.summary.JournalErr == nil {
 		w.summary.JournalErr = err
 	}
-	w.stop()
+	w.stopped = true
 }
 
 func (w *walk) emit(e Event) {
@@ -417,33 +321,4 @@ func (w *walk) total() {
 			s.NotStarted++
 		}
 	}
-}
-
-// readyQueue orders the actions that may start: deletes last, then the most
-// bytes first, so that long transfers do not form the tail and blobs that
-// others mount move early, then the plan's order.
-type readyQueue struct {
-	plan  *planner.Plan
-	items []int
-}
-
-func (q *readyQueue) Len() int      { return len(q.items) }
-func (q *readyQueue) Swap(i, j int) { q.items[i], q.items[j] = q.items[j], q.items[i] }
-func (q *readyQueue) Push(x any)    { q.items = append(q.items, x.(int)) }
-
-func (q *readyQueue) Less(i, j int) bool {
-	a, b := &q.plan.Actions[q.items[i]], &q.plan.Actions[q.items[j]]
-	if (a.Verb == planner.Delete) != (b.Verb == planner.Delete) {
-		return b.Verb == planner.Delete
-	}
-	if a.Bytes != b.Bytes {
-		return a.Bytes > b.Bytes
-	}
-	return q.items[i] < q.items[j]
-}
-
-func (q *readyQueue) Pop() any {
-	last := q.items[len(q.items)-1]
-	q.items = q.items[:len(q.items)-1]
-	return last
 }

@@ -72,7 +72,10 @@ type Summary struct {
 
 // Options of one run. The zero value of a field means its default.
 type Options struct {
-	Parallelism int // actions under way at once; default 16
+	// Parallelism is how many actions are under way at once; default 16. Each pair
+	// of registries has its share, also while another pair holds more than its
+	// own, so there may be up to twice as many, or one for each pair.
+	Parallelism int
 	Retries     int // further tries of an action after transient or throttled failures; default 2, negative for none
 	MaxFailures int // stop starting work after this many failures; 0 for no bound
 	// Events is told what happens, from many goroutines. It must not wait for

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"freightliner/planner"
 	"freightliner/providers"
 	"freightliner/providers/registry"
@@ -19,7 +17,7 @@ import (
 type VerifyOptions struct {
 	Deep        bool                      // read and hash every byte of every blob, instead of asking for it
 	Wants       func(address string) bool // which records; nil for all
-	Parallelism int                       // tags under way at once; default 16
+	Parallelism int                       // tags under way at once at each registry; default 16
 	Progress    func(VerifyReport)        // called now and then with the counts so far; nil for none
 }
 
@@ -48,28 +46,33 @@ func Verify(ctx context.Context, state *statefile.State, client *registry.Client
 	if v.opts.Parallelism == 0 {
 		v.opts.Parallelism = defaultParallelism
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(v.opts.Parallelism)
+	byHost := map[string][]string{} // addresses
 	for record := range state.All() {
 		if opts.Wants != nil && !opts.Wants(record.Address) {
 			continue
 		}
-		if record.Kind != statefile.KindTag && record.Kind != statefile.KindImage {
-			continue
+		if record.Kind == statefile.KindTag || record.Kind == statefile.KindImage {
+			_, repo, _ := whereIs(state, record.Address)
+			byHost[repo.Host] = append(byHost[repo.Host], record.Address)
 		}
-		block, _ := state.Lookup(planner.BlockOf(record.Address))
-		var where place
-		where.repo, where.tag = planner.Place(block, record)
-		group.Go(func() error {
-			v.tag(ctx, record, where)
-			return ctx.Err()
-		})
 	}
-	err := group.Wait()
+	err := registry.EachHost(ctx, v.opts.Parallelism, byHost, func(ctx context.Context, address string) error {
+		record, repo, tag := whereIs(state, address)
+		v.tag(ctx, record, place{repo, tag})
+		return ctx.Err()
+	})
 	slices.SortFunc(v.report.Mismatches, func(a, b Mismatch) int {
 		return strings.Compare(a.Address+" "+a.On, b.Address+" "+b.On)
 	})
 	return v.report, err
+}
+
+// whereIs is a record and the destination tag that it speaks of.
+func whereIs(state *statefile.State, address string) (record statefile.Record, repo providers.Repository, tag string) {
+	record, _ = state.Lookup(address)
+	block, _ := state.Lookup(planner.BlockOf(address))
+	repo, tag = planner.Place(block, record)
+	return record, repo, tag
 }
 
 // place is a destination tag.

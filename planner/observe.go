@@ -18,10 +18,12 @@ import (
 )
 
 // Widths of the fan-out. They bound goroutines, not requests: each registry's
-// own gate in the client does that.
+// own gate in the client does that. None is shared by registries, so that one
+// that stalls holds up only what asks it.
 const (
-	repositoriesAtOnce = 32
-	tagsAtOnce         = 32
+	repositoriesAtOnce = 32 // of one tree
+	tagsAtOnce         = 32 // of one repository
+	looksAtOnce        = 32 // at one host, at single tags and blobs
 )
 
 // observer looks at registries. Its methods run concurrently; what they share

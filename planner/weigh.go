@@ -133,21 +133,20 @@ func (o *observer) need(to providers.Repository, blobs []providers.Digest) {
 // asks first, so that a plan does not depend on timing. It is an estimate: where
 // a look fails, the bytes count as to be moved, and apply meets the trouble.
 func (o *observer) look(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(repositoriesAtOnce)
-	for at, repo := range o.needed {
-		group.Go(func() error {
-			has, err := o.client.HasBlob(ctx, repo, at.digest)
-			if err != nil {
-				return ctx.Err()
-			}
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			o.world.present[at] = has
-			return nil
-		})
+	byHost := map[string][]blobAt{}
+	for at := range o.needed {
+		byHost[at.host] = append(byHost[at.host], at)
 	}
-	return group.Wait()
+	return registry.EachHost(ctx, looksAtOnce, byHost, func(ctx context.Context, at blobAt) error {
+		has, err := o.client.HasBlob(ctx, o.needed[at], at.digest)
+		if err != nil {
+			return ctx.Err()
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.world.present[at] = has
+		return nil
+	})
 }
 
 // attachments finds what is attached to an image and its children at the
@@ -267,25 +266,22 @@ func (o *observer) gone(ctx context.Context) error {
 	for i := range gone {
 		gone[i].left = left[gone[i].address]
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(repositoriesAtOnce)
+	byHost := map[string][]*goneMember{}
 	for i := range gone {
 		if !o.deletes(gone[i]) {
 			continue
 		}
 		for j := range gone[i].members {
-			m := &gone[i].members[j]
-			if m.tag == "" || m.to.Host == "" {
-				continue
+			if m := &gone[i].members[j]; m.tag != "" && m.to.Host != "" {
+				byHost[m.to.Host] = append(byHost[m.to.Host], m)
 			}
-			group.Go(func() error {
-				var err error
-				m.dest, err = o.head(ctx, m.to, m.tag, nil)
-				return o.swallow(ctx, err, &m.err)
-			})
 		}
 	}
-	err := group.Wait()
+	err := registry.EachHost(ctx, looksAtOnce, byHost, func(ctx context.Context, m *goneMember) error {
+		var err error
+		m.dest, err = o.head(ctx, m.to, m.tag, nil)
+		return o.swallow(ctx, err, &m.err)
+	})
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.world.gone = gone

@@ -34,7 +34,7 @@ func (f *applyFlags) add(cmd *cobra.Command) {
 	f.planFlags.add(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.autoApprove, "auto-approve", false, "do not ask")
-	flags.IntVar(&f.parallelism, "parallelism", 0, "work on at most `N` actions at once (default 16)")
+	flags.IntVar(&f.parallelism, "parallelism", 0, "work on `N` actions at once, of which each pair of registries has its share (default 16)")
 	flags.IntVar(&f.maxFailures, "max-failures", 0, "start nothing more after `N` failures (default: no bound)")
 	flags.DurationVar(&f.maxDuration, "max-duration", 0, "start nothing more after `TIME`, such as 50m (default: no bound)")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "wait for the state's lock for at most `TIME`, such as 10m (default: do not wait)")

@@ -53,7 +53,7 @@ Exits 2 when something does not match, 3 when a part could not be looked at.`,
 	flags.BoolVar(&f.deep, "deep", false, "read and hash every byte of every blob")
 	flags.StringArrayVar(&f.targets, "target", nil, "only addresses that match `GLOB`; may be repeated")
 	flags.StringArrayVar(&f.exclude, "exclude", nil, "no addresses that match `GLOB`; may be repeated")
-	flags.IntVar(&f.parallelism, "parallelism", 0, "look at `N` tags at once (default 16)")
+	flags.IntVar(&f.parallelism, "parallelism", 0, "look at `N` tags at once at each registry (default 16)")
 	return cmd
 }
 

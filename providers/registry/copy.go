@@ -30,6 +30,23 @@ func NewCopier(c *Client) *Copier {
 	return &Copier{client: c, lists: map[manifestKey]*fallbackList{}}
 }
 
+// Expect says that jobs from one repository's registry to the other's are going
+// to come, until over is called. Both registries then keep a share of what they
+// take at once for this pair, so that no other pair has everything when a
+// registry stalls. Without it, pairs are known from their first transfer on.
+func (c *Copier) Expect(from, to providers.Repository) (over func()) {
+	source, err := c.client.remoteFor(from)
+	if err != nil {
+		return func() {} // the jobs will tell
+	}
+	destination, err := c.client.remoteFor(to)
+	if err != nil || source == destination {
+		return func() {}
+	}
+	one, two := source.gate.expect(to.Host), destination.gate.expect(from.Host)
+	return func() { one(); two() }
+}
+
 // How much of one image is in motion at once; the gates of the registries bound
 // the whole.
 const (

@@ -194,7 +194,7 @@ func hold(ctx context.Context, from, to *remote) (release func(), err error) {
 	}
 	steps := []step{
 		{from, pass{actions: []action{pulls}, slots: 1, lane: to.settings.Host}},
-		{to, pass{actions: []action{pushes}, slots: 1}},
+		{to, pass{actions: []action{pushes}, slots: 1, lane: from.settings.Host}},
 	}
 	if from.id > to.id {
 		steps[0], steps[1] = steps[1], steps[0]

@@ -50,9 +50,9 @@ func actionOf(c *call) action {
 //	window         by action: halved when the registry throttles it, at most once
 //	               per congestion epoch, and one wider again per full window of
 //	               successes (additive increase, multiplicative decrease)
-//	lane           by destination: what one source sends there may not take all
-//	               slots while there are other destinations, so that one that
-//	               stalls holds up nobody else
+//	lane           by the registry at the other end of a transfer: one that stalls
+//	               takes no more than its part of the slots, so that it holds up
+//	               nobody else
 //
 // All three are taken together or not at all, and in the order of asking as far
 // as the bounds let: nobody holds one while waiting for another, so there is no
@@ -64,8 +64,14 @@ type gate struct {
 	mu      sync.Mutex
 	used    int
 	windows [actions]window
-	lanes   map[string]int // slots in use, by destination host; entries stay
+	lanes   map[string]*lane // by the other registry's host
 	queue   []*waiter
+}
+
+// lane is what is in motion between this registry and another.
+type lane struct {
+	used     int // slots
+	expected int // by callers of expect
 }
 
 type window struct {
@@ -78,7 +84,7 @@ type window struct {
 type pass struct {
 	actions []action // a window place in each
 	slots   int
-	lane    string // empty for none
+	lane    string // the other registry; empty for none
 }
 
 type waiter struct {
@@ -87,7 +93,7 @@ type waiter struct {
 }
 
 func newGate(clock Clock, slots int) *gate {
-	g := &gate{clock: clock, slots: slots, lanes: map[string]int{}}
+	g := &gate{clock: clock, slots: slots, lanes: map[string]*lane{}}
 	for a := range g.windows {
 		g.windows[a].width = float64(slots)
 	}
@@ -99,9 +105,7 @@ func (g *gate) enter(ctx context.Context, p pass) (leave func(), err error) {
 	p.slots = min(p.slots, g.slots)
 	w := &waiter{pass: p, open: make(chan struct{})}
 	g.mu.Lock()
-	if p.lane != "" {
-		g.lanes[p.lane] += 0
-	}
+	g.lane(p.lane)
 	g.queue = append(g.queue, w)
 	g.admit()
 	g.mu.Unlock()
@@ -125,6 +129,34 @@ func (g *gate) enter(ctx context.Context, p pass) (leave func(), err error) {
 	}
 	g.admit()
 	return nil, ctx.Err()
+}
+
+// lane makes sure that there is a lane of that name. It stays, unless it was
+// expected and is over. The caller holds the lock.
+func (g *gate) lane(name string) *lane {
+	l := g.lanes[name]
+	if l == nil && name != "" {
+		l = &lane{}
+		g.lanes[name] = l
+	}
+	return l
+}
+
+// expect says that a lane is going to be used, until over is called. Its share
+// is kept for it from now on: who comes first can not take everything.
+func (g *gate) expect(name string) (over func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.lane(name)
+	l.expected++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if l.expected--; l.expected == 0 && l.used == 0 {
+			delete(g.lanes, name)
+		}
+		g.admit()
+	}
 }
 
 // admit lets in whom the bounds allow. Who waits for a window or a lane is
@@ -152,12 +184,24 @@ func (g *gate) fits(p pass) bool {
 			return false
 		}
 	}
-	return p.lane == "" || g.lanes[p.lane]+p.slots <= max(p.slots, g.laneWidth())
+	return p.lane == "" || g.room(p)
 }
 
-// laneWidth is the most slots of one destination: all for the only one, and
-// less the more there are, down to a quarter.
-func (g *gate) laneWidth() int { return g.slots / max(1, min(4, len(g.lanes))) }
+// room reports whether p's lane may take its slots. The only lane may take all.
+// One of several has an equal share at any time, and beyond that, up to a
+// quarter of all slots, what is free as long as another quarter stays for the
+// lanes below their share: so those that stall, even several of them, leave room
+// for the others.
+func (g *gate) room(p pass) bool {
+	used, lanes := g.lane(p.lane).used+p.slots, len(g.lanes)
+	switch {
+	case used <= max(p.slots, g.slots/lanes):
+		return true
+	case used > g.slots/min(4, lanes):
+		return false
+	}
+	return g.used+p.slots <= g.slots-g.slots/4
+}
 
 func (g *gate) take(p pass, n int) {
 	g.used += n * p.slots
@@ -165,7 +209,7 @@ func (g *gate) take(p pass, n int) {
 		g.windows[a].used += n
 	}
 	if p.lane != "" {
-		g.lanes[p.lane] += n * p.slots
+		g.lane(p.lane).used += n * p.slots
 	}
 }
 

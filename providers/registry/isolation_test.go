@@ -331,7 +331,9 @@ func TestGateOrder(t *testing.T) {
 		t.Fatal("no room for a second")
 	}
 	one()
-	g.lanes["y"], g.lanes["z"], g.lanes["w"] = 0, 0, 0
+	for _, name := range []string{"y", "z", "w"} {
+		g.expect(name)
+	}
 	if now(pass{actions: []action{pulls}, slots: 1, lane: "x"}) == nil {
 		t.Fatal("lane x has no place")
 	}
@@ -360,6 +362,53 @@ func TestGateOrder(t *testing.T) {
 	}
 	two()
 	(<-entered)()
+}
+
+// TestLanes lets lanes that never let go take what they can get of sixteen slots.
+func TestLanes(t *testing.T) {
+	twenty := func(g *gate) (over []func()) {
+		for i := range 20 {
+			over = append(over, g.expect(fmt.Sprint(i)))
+		}
+		return over
+	}
+	g := newGate(newQuick(), 16)
+	grab := func(lane string, want int) {
+		t.Helper()
+		got := 0
+		for p := (pass{actions: []action{pulls}, slots: 1, lane: lane}); g.used < g.slots && g.fits(p); got++ {
+			g.take(p, 1)
+		}
+		if got != want {
+			t.Errorf("lane %s got %d slots, want %d; %d of %d are taken", lane, got, want, g.used, g.slots)
+		}
+	}
+	for _, over := range twenty(g) {
+		over()
+	}
+	g.expect("alone")
+	grab("alone", 16)
+
+	g = newGate(newQuick(), 16)
+	g.expect("a")
+	g.expect("b")
+	grab("a", 8)
+	grab("b", 8)
+
+	g = newGate(newQuick(), 16)
+	over := twenty(g)
+	for _, stuck := range []string{"0", "1", "2"} {
+		grab(stuck, 4)
+	}
+	for _, other := range []string{"3", "4", "5", "6"} { // three that stall do not have the rest too
+		grab(other, 1)
+	}
+	grab("7", 0)
+	g.take(pass{slots: 1, lane: "6", actions: []action{pulls}}, -1)
+	for _, end := range over[6:19] {
+		end()
+	}
+	grab("19", 1)
 }
 
 // Blobs that follow another job hold up nothing: the one that can move does,
