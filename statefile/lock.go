@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"time"
 
@@ -82,9 +81,6 @@ func AcquireLock(ctx context.Context, fsys FS, statePath string, who Holder, opt
 			return nil, failed("lock state", name, err)
 		}
 		f, holder, err := tryLockFile(fsys, name)
-		if errors.Is(err, errLookAgain) {
-			continue
-		}
 		if err != nil {
 			return nil, failed("lock state", name, err)
 		}
@@ -112,45 +108,14 @@ func AcquireLock(ctx context.Context, fsys FS, statePath string, who Holder, opt
 	}
 }
 
-// errLookAgain: the lock file was made or replaced while we looked.
-var errLookAgain = errors.New("the lock file was replaced")
-
 // tryLockFile gives the locked file, or who has it when somebody else does.
 func tryLockFile(fsys FS, name string) (File, Holder, error) {
-	f, info, err := disk.OpenPlain(fsys, name, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return nil, Holder{}, errLookAgain // somebody was faster
-		}
-		if err != nil {
-			return nil, Holder{}, err
-		}
-		if info, err = f.Stat(); err != nil {
-			return nil, Holder{}, errors.Join(err, f.Close())
-		}
+	f, got, err := disk.TryLock(fsys, name)
+	if err != nil || got {
+		return f, Holder{}, err
 	}
-	if err != nil {
-		return nil, Holder{}, err
-	}
-	got, err := f.TryLock()
-	if err != nil {
-		return nil, Holder{}, errors.Join(err, f.Close())
-	}
-	if !got {
-		holder := readHolder(f)
-		return nil, holder, f.Close()
-	}
-	// A lock on a file that nobody else can find by its name guards nothing: if
-	// somebody removed the file against the rules, start over with the new one.
-	now, err := fsys.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && now.ID != info.ID {
-		return nil, Holder{}, errors.Join(errLookAgain, f.Close())
-	}
-	if err != nil {
-		return nil, Holder{}, errors.Join(err, f.Close())
-	}
-	return f, Holder{}, nil
+	holder := readHolder(f)
+	return nil, holder, f.Close()
 }
 
 // readHolder reads who has the lock. It is only for a message, so what can not
