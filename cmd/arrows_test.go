@@ -28,6 +28,7 @@ var onlyIn = map[string]string{
 	"github.com/hashicorp/hcl/v2":   "config",
 	"github.com/zclconf/go-cty/cty": "config",
 	"github.com/spf13/cobra":        "cmd",
+	"filippo.io/age":                "providers/secret/file",
 	"github.com/vbauerster/mpb/v8":  "cmd",
 }
 
