@@ -23,15 +23,19 @@ import (
 // open is a store of a fake.
 func open(t testing.TB, f *awsfake.Fake, change ...func(*Options)) *Store {
 	t.Helper()
-	o := Options{Region: f.Region, Keys: f.Keys(), HTTP: f.Client(), Clock: f.Clock}
-	for _, c := range change {
-		c(&o)
-	}
-	s, err := New(context.Background(), o)
+	s, err := newStore(f, change...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func newStore(f *awsfake.Fake, change ...func(*Options)) (*Store, error) {
+	o := Options{Region: f.Region, Keys: f.Keys(), HTTP: f.Client(), Clock: f.Clock}
+	for _, c := range change {
+		c(&o)
+	}
+	return New(context.Background(), o)
 }
 
 var badNames = []string{"with space", "colon:name", "ends-in-abc123", strings.Repeat("n", 513), "ümlaut", "new\nline", "a*b"}

@@ -40,9 +40,12 @@ func (s *Store) Delete(ctx context.Context, name string, del secret.Deletion) (s
 			return secret.Deleted{}, s.fail(providers.Invalid, op, name, fmt.Sprintf("a recovery window of %v is none of AWS's", del.Window), deletionNotes)
 		}
 	}
-	d, err := s.unchanged(ctx, op, name, del.Expect)
-	if err != nil {
+	d, same, err := s.found(ctx, op, name, func(d *sm.DescribeSecretOutput) bool { return holder(d, current) == del.Expect })
+	switch {
+	case err != nil:
 		return secret.Deleted{}, err
+	case !same:
+		return secret.Deleted{}, s.overtaken(op, secret.Write{Name: name, Expect: del.Expect}, d)
 	}
 	if service := aws.ToString(d.OwningService); service != "" {
 		return secret.Deleted{}, s.fail(providers.Unsupported, op, name, "the secret is owned by "+providers.Printable(service, 80), "Delete it in that service.")
@@ -50,25 +53,30 @@ func (s *Store) Delete(ctx context.Context, name string, del secret.Deletion) (s
 	if err := s.primary(op, name, d); err != nil {
 		return secret.Deleted{}, err
 	}
-	final := aws.ToTime(d.DeletedDate)
-	if final.IsZero() {
-		if final, err = s.schedule(ctx, op, name, days, d); err != nil {
-			return secret.Deleted{}, err
-		}
-		// Nobody writes it any more: what is current now is what is deleted.
-		switch d, err := s.describe(ctx, op, name); {
-		case providers.ClassOf(err) == providers.NotFound && del.Force:
-		case err != nil:
-			return secret.Deleted{}, err
-		case holder(d, current) != del.Expect:
-			if err := s.Restore(ctx, name); err != nil {
-				return secret.Deleted{}, err
-			}
-			return secret.Deleted{}, s.overtaken(op, secret.Write{Name: name, Expect: del.Expect}, d)
-		}
+	final, err := s.schedule(ctx, op, name, days, d)
+	switch {
+	case providers.ClassOf(err) == providers.NotFound && del.Force:
+		return secret.Deleted{}, nil // it was there, and is gone now
+	case err != nil:
+		return secret.Deleted{}, err
 	}
-	if !del.Force {
+	// Nobody writes it any more: what a read shows that shows the schedule too is
+	// what is deleted.
+	d, fresh, err := s.found(ctx, op, name, func(d *sm.DescribeSecretOutput) bool { return d.DeletedDate != nil })
+	switch {
+	case providers.ClassOf(err) == providers.NotFound && del.Force:
+		return secret.Deleted{}, nil
+	case err != nil:
+		return secret.Deleted{}, err
+	case fresh && holder(d, current) != del.Expect:
+		if err := s.Restore(ctx, name); err != nil {
+			return secret.Deleted{}, err
+		}
+		return secret.Deleted{}, s.overtaken(op, secret.Write{Name: name, Expect: del.Expect}, d)
+	case !del.Force:
 		return secret.Deleted{Final: final}, nil
+	case !fresh:
+		return secret.Deleted{}, s.fail(providers.Transient, op, name, "AWS does not show the scheduled deletion yet, and it is not forced unseen", "Run it again.")
 	}
 	// Forcing succeeds also when there is nothing left, so it may be repeated.
 	in := &sm.DeleteSecretInput{SecretId: &name, ForceDeleteWithoutRecovery: aws.Bool(true)}
@@ -88,20 +96,8 @@ func (s *Store) Delete(ctx context.Context, name string, del secret.Deletion) (s
 	return secret.Deleted{}, err
 }
 
-// unchanged describes a secret whose current version is the expected one. What
-// differs is looked at again, since reads lag.
-func (s *Store) unchanged(ctx context.Context, op, name, expect string) (d *sm.DescribeSecretOutput, err error) {
-	same, err := s.settled(ctx, question{op: op, name: name}, func() (bool, error) {
-		d, err = s.describe(ctx, op, name)
-		return err == nil && holder(d, current) == expect, err
-	})
-	if err == nil && !same {
-		err = s.overtaken(op, secret.Write{Name: name, Expect: expect}, d)
-	}
-	return d, err
-}
-
-// schedule asks for the deletion and says when it becomes final.
+// schedule asks for the deletion and says when it becomes final. It asks whatever
+// d says of a deletion, since d may lag behind a restore.
 func (s *Store) schedule(ctx context.Context, op, name string, days int64, d *sm.DescribeSecretOutput) (time.Time, error) {
 	var copies []string
 	for _, r := range d.ReplicationStatus {
@@ -119,15 +115,11 @@ func (s *Store) schedule(ctx context.Context, op, name string, days int64, d *sm
 		return time.Time{}, err
 	}
 	// Scheduled already, by a try of ours whose answer was lost.
-	var final time.Time
-	_, err = s.settled(ctx, question{op: op, name: name}, func() (bool, error) {
-		d, err := s.describe(ctx, op, name)
-		if err == nil {
-			final = aws.ToTime(d.DeletedDate)
-		}
-		return !final.IsZero(), err
-	})
-	return final, err
+	d, _, err = s.found(ctx, op, name, func(d *sm.DescribeSecretOutput) bool { return d.DeletedDate != nil })
+	if err != nil {
+		return time.Time{}, err
+	}
+	return aws.ToTime(d.DeletedDate), nil
 }
 
 // Restore takes a scheduled deletion back.

@@ -72,7 +72,7 @@ func (s *Store) judge(ctx context.Context, q question, err error) error {
 	)
 	a := &answer{}
 	if errors.As(err, &reply) {
-		a.status = reply.HTTPStatusCode()
+		a.status = reply.HTTPStatusCode() // 0: there was no answer
 	}
 	isAPI := errors.As(err, &api)
 	switch {
@@ -84,7 +84,7 @@ func (s *Store) judge(ctx context.Context, q question, err error) error {
 		e.Class, a.text = providers.Invalid, fmt.Sprintf("the answer is larger than %d bytes", int64(largestAnswer))
 	case isAPI && known(api.ErrorCode()):
 		s.refused(ctx, e, a, q, api)
-	case isAPI || errors.As(err, &broken) || reply != nil:
+	case isAPI || errors.As(err, &broken) || a.status != 0:
 		s.strange(e, a)
 	default:
 		s.unreachable(e, err)

@@ -102,6 +102,26 @@ func (s *Store) describe(ctx context.Context, op, name string) (*sm.DescribeSecr
 	return call(ctx, s, question{op: op, name: name, action: "DescribeSecret"}, &sm.DescribeSecretInput{SecretId: &name}, s.client.DescribeSecret)
 }
 
+// found describes a secret until a description is good. One that is not, and that
+// there is no such secret, may come from a read that lags behind, and is looked
+// at again for about three seconds before it is believed.
+func (s *Store) found(ctx context.Context, op, name string, good func(*sm.DescribeSecretOutput) bool) (d *sm.DescribeSecretOutput, isGood bool, err error) {
+	var missing error
+	isGood, err = s.settled(ctx, question{op: op, name: name}, func() (bool, error) {
+		var err error
+		if d, err = s.describe(ctx, op, name); providers.ClassOf(err) == providers.NotFound {
+			missing = err
+			return false, nil
+		}
+		missing = nil
+		return err == nil && good(d), err
+	})
+	if err == nil {
+		err = missing
+	}
+	return d, isGood, err
+}
+
 // info is what a description tells.
 func (s *Store) info(d *sm.DescribeSecretOutput) secret.Info {
 	version := holder(d, current)

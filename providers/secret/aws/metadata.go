@@ -114,7 +114,7 @@ func (s *Store) Update(ctx context.Context, name string, m secret.Metadata, expe
 	if expect != "" {
 		return s.fail(providers.Unsupported, op, name, "AWS has no etags to compare with", "")
 	}
-	d, err := s.describe(ctx, op, name)
+	d, _, err := s.found(ctx, op, name, func(d *sm.DescribeSecretOutput) bool { return d.DeletedDate == nil })
 	if err != nil {
 		return err
 	}

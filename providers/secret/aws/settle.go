@@ -30,10 +30,8 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 	if err != nil {
 		return none, false, err
 	}
-	if at := stands(d, w); at == isOurs || at == wasOurs {
-		return made(s.finish(ctx, op, w, d, at, staged(d, w)))
-	} else if at == leaving {
-		return none, false, nil // nothing can be written any more
+	if at := stands(d, w); at >= wasOurs {
+		return made(s.finish(ctx, op, w, d, at))
 	}
 	if !staged(d, w) {
 		if there, err := s.label(ctx, op, w); !there || err != nil {
@@ -41,7 +39,7 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 		}
 	}
 	// The version is there and waits: finish what was begun, or withdraw it.
-	d, at, err := s.look(ctx, op, w, func(at standing) bool { return at != unseen && at != moved })
+	d, at, err := s.look(ctx, op, w, open)
 	if err != nil {
 		return none, false, err
 	}
@@ -49,7 +47,7 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 	if at == open {
 		v, err = s.promote(ctx, op, w, d)
 	} else {
-		v, err = s.conclude(ctx, op, w, d, at)
+		v, err = s.conclude(ctx, op, w, d, at, true)
 	}
 	if providers.ClassOf(err) == providers.Conflict {
 		return none, false, nil // withdrawn

@@ -50,16 +50,18 @@ func staged(d *sm.DescribeSecretOutput, w secret.Write) bool {
 	return d != nil && slices.Contains(d.VersionIdsToStages[w.Token], ownLabel(w.Token))
 }
 
-// look describes until enough holds; a standing that may come from a read that
-// lags behind is looked at again for about three seconds before it is believed.
-func (s *Store) look(ctx context.Context, op string, w secret.Write, enough func(standing) bool) (d *sm.DescribeSecretOutput, at standing, err error) {
+// look describes until the standing is enough or better. Anything else may come
+// from a read that lags behind (also that the secret waits for a deletion which
+// was just taken back), and is looked at again for about three seconds before it
+// is believed.
+func (s *Store) look(ctx context.Context, op string, w secret.Write, enough standing) (d *sm.DescribeSecretOutput, at standing, err error) {
 	_, err = s.settled(ctx, question{op: op, name: w.Name}, func() (bool, error) {
 		d, err = s.describe(ctx, op, w.Name)
 		if providers.ClassOf(err) == providers.NotFound {
 			d, err = nil, nil
 		}
 		at = stands(d, w)
-		return enough(at), err
+		return at >= enough, err
 	})
 	return d, at, err
 }
@@ -136,13 +138,12 @@ func (s *Store) create(ctx context.Context, op string, w secret.Write) (v secret
 
 // change makes a version of a secret that exists.
 func (s *Store) change(ctx context.Context, op string, w secret.Write) (secret.Version, error) {
-	d, at, err := s.look(ctx, op, w, func(at standing) bool { return at != unseen && at != moved })
+	d, at, err := s.look(ctx, op, w, open)
 	switch {
 	case err != nil:
 		return secret.Version{}, err
-	case at == open:
-	default:
-		return s.conclude(ctx, op, w, d, at)
+	case at != open:
+		return s.conclude(ctx, op, w, d, at, staged(d, w))
 	}
 	if err := s.writable(op, w.Name, d); err != nil {
 		return secret.Version{}, err
@@ -166,7 +167,7 @@ func (s *Store) change(ctx context.Context, op string, w secret.Write) (secret.V
 		return secret.Version{}, err
 	case slices.Contains(out.VersionStages, current):
 		// The first version of a secret is current from the start.
-		return s.finish(ctx, op, w, d, isOurs, true)
+		return s.finish(ctx, op, w, d, isOurs)
 	}
 	return s.promote(ctx, op, w, d)
 }
@@ -182,18 +183,18 @@ func (s *Store) promote(ctx context.Context, op string, w secret.Write, d *sm.De
 	_, err := call(ctx, s, question{op: op, name: w.Name, action: "UpdateSecretVersionStage"}, in, s.client.UpdateSecretVersionStage)
 	switch {
 	case err == nil:
-		return s.finish(ctx, op, w, d, isOurs, true)
+		return s.finish(ctx, op, w, d, isOurs)
 	case !refusedMove(err):
 		return secret.Version{}, err
 	}
 	// Refused, so the expected version does not hold the label any more: it was
 	// moved by a try of ours whose answer was lost, or by somebody else. Reads
 	// show it sooner or later.
-	d, at, err := s.look(ctx, op, w, func(at standing) bool { return at != unseen && at != moved && at != open })
+	d, at, err := s.look(ctx, op, w, wasOurs)
 	if err != nil {
 		return secret.Version{}, err
 	}
-	return s.conclude(ctx, op, w, d, at)
+	return s.conclude(ctx, op, w, d, at, true)
 }
 
 func refusedMove(err error) bool {
@@ -201,10 +202,11 @@ func refusedMove(err error) bool {
 }
 
 // conclude ends a write that can not go on: it is done, or it must not be done.
-func (s *Store) conclude(ctx context.Context, op string, w secret.Write, d *sm.DescribeSecretOutput, at standing) (secret.Version, error) {
+// labelled is true when our label may be on its version.
+func (s *Store) conclude(ctx context.Context, op string, w secret.Write, d *sm.DescribeSecretOutput, at standing, labelled bool) (secret.Version, error) {
 	switch at {
 	case isOurs, wasOurs:
-		return s.finish(ctx, op, w, d, at, staged(d, w))
+		return s.finish(ctx, op, w, d, at)
 	case leaving:
 		// Labels can not be taken off now; the version goes with the secret.
 		return secret.Version{}, s.pending(op, w.Name, aws.ToTime(d.DeletedDate))
@@ -216,10 +218,10 @@ func (s *Store) conclude(ctx context.Context, op string, w secret.Write, d *sm.D
 	case open:
 		return secret.Version{}, s.fail(providers.Transient, op, w.Name, "AWS refused to make the version current and does not show why yet", "Run it again: the version waits under its label, and is not made twice.")
 	}
-	if staged(d, w) {
+	if labelled {
 		// The version never was what readers get. If this fails, settling the
 		// write tries again.
-		_ = s.unlabel(ctx, op, w)
+		_ = s.unlabel(ctx, op, w.Name, w.Token)
 	}
 	return secret.Version{}, s.overtaken(op, w, d)
 }
@@ -243,14 +245,23 @@ func (s *Store) overtaken(op string, w secret.Write, d *sm.DescribeSecretOutput)
 	return s.fail(providers.Conflict, op, w.Name, "the current version is "+now+", expected "+w.Expect+"; the secret is "+whose, "Somebody else wrote it. Plan again, to see what would be overwritten.")
 }
 
-// finish does what is left when the version is, or was, current.
-func (s *Store) finish(ctx context.Context, op string, w secret.Write, d *sm.DescribeSecretOutput, at standing, labelled bool) (secret.Version, error) {
+// finish does what is left when the version is, or was, current. It takes the
+// label off even if d does not show it, since d may lag behind.
+func (s *Store) finish(ctx context.Context, op string, w secret.Write, d *sm.DescribeSecretOutput, at standing) (secret.Version, error) {
 	v := secret.Version{ID: w.Token, State: secret.Current, Labels: []string{current}}
 	if at == wasOurs {
 		v.State, v.Labels = secret.Previous, []string{previous}
 	}
-	if labelled {
-		if err := s.unlabel(ctx, op, w); err != nil {
+	labelled := []string{w.Token}
+	for _, before := range []string{holder(d, current), holder(d, previous)} {
+		// A label on a version that got this far holds nothing any more. It stays
+		// when a write is repeated that made the secret's first version.
+		if before != w.Token && staged(d, secret.Write{Token: before}) {
+			labelled = append(labelled, before)
+		}
+	}
+	for _, id := range labelled {
+		if err := s.unlabel(ctx, op, w.Name, id); err != nil {
 			return v, err
 		}
 	}
@@ -262,10 +273,10 @@ func (s *Store) finish(ctx context.Context, op string, w secret.Write, d *sm.Des
 
 // unlabel takes our label off the version of a write. A refusal means that it is
 // not there, or that the secret is going away: both is what is wanted.
-func (s *Store) unlabel(ctx context.Context, op string, w secret.Write) error {
-	label := ownLabel(w.Token)
-	in := &sm.UpdateSecretVersionStageInput{SecretId: &w.Name, VersionStage: &label, RemoveFromVersionId: &w.Token}
-	_, err := call(ctx, s, question{op: op, name: w.Name, action: "UpdateSecretVersionStage"}, in, s.client.UpdateSecretVersionStage)
+func (s *Store) unlabel(ctx context.Context, op, name, token string) error {
+	label := ownLabel(token)
+	in := &sm.UpdateSecretVersionStageInput{SecretId: &name, VersionStage: &label, RemoveFromVersionId: &token}
+	_, err := call(ctx, s, question{op: op, name: name, action: "UpdateSecretVersionStage"}, in, s.client.UpdateSecretVersionStage)
 	if refusedMove(err) {
 		return nil
 	}

@@ -65,6 +65,7 @@ type secret struct {
 	rotates                     bool
 	tags                        map[string]string
 	versions                    []*version
+	reigns                      []string // ids that became current, in order
 	replicas                    []*replica
 	created, changed            time.Time
 	deleted                     time.Time // when the deletion becomes final; zero for none
@@ -88,7 +89,7 @@ type replica struct {
 func (s *secret) clone() *secret {
 	c := *s
 	c.tags = maps.Clone(s.tags)
-	c.versions, c.replicas = nil, nil
+	c.versions, c.replicas, c.reigns = nil, nil, slices.Clone(s.reigns)
 	for _, v := range s.versions {
 		copied := *v
 		copied.labels = slices.Clone(v.labels)
@@ -134,6 +135,7 @@ func (s *secret) attach(v *version, label string) {
 	}
 	v.labels = append(v.labels, label)
 	if label == "AWSCURRENT" {
+		s.reigns = append(s.reigns, v.id)
 		v.drop("AWSPREVIOUS")
 	}
 }
@@ -240,6 +242,17 @@ func (f *Fake) Labels(name string) map[string][]string {
 	return out
 }
 
+// Reigns are the ids of the versions that became current, in order, since the
+// secret was made.
+func (f *Fake) Reigns(name string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.secrets[name]; s != nil {
+		return slices.Clone(s.reigns)
+	}
+	return nil
+}
+
 // Payload is the current payload, as it is now; ok is false without one.
 func (f *Fake) Payload(name string) (text string, ok bool) {
 	f.mu.Lock()
@@ -262,7 +275,7 @@ func (f *Fake) Visible() string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(f.secrets)) {
 		s := f.secrets[name]
-		fmt.Fprintln(&b, s.name, s.arn, s.description, s.key, s.owningService, s.kind, s.tags)
+		fmt.Fprintln(&b, s.name, s.arn, s.description, s.key, s.owningService, s.kind, s.tags, s.reigns)
 		for _, v := range s.versions {
 			fmt.Fprintln(&b, " ", v.id, v.labels, v.key)
 		}
@@ -270,6 +283,7 @@ func (f *Fake) Visible() string {
 			fmt.Fprintln(&b, " ", *r)
 		}
 	}
+	fmt.Fprintln(&b, f.made)
 	return b.String()
 }
 
