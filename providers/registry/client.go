@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -48,6 +49,7 @@ type Client struct {
 	kinds     []Kind
 	transport func(Settings) (http.RoundTripper, error)
 	proxy     func(*http.Request) (*url.URL, error)
+	resolver  *net.Resolver // nil for the system's
 	keychain  CredentialFunc
 	clock     Clock
 	random    func() float64
@@ -64,6 +66,8 @@ type Client struct {
 	known *knowledge
 	// buffers is the room for reading ahead, in bytes, of all transfers together.
 	buffers *semaphore.Weighted
+
+	forgetful sync.Once // tells that the ledger can not be written
 
 	mu      sync.Mutex
 	remotes map[remoteKey]*remote

@@ -122,7 +122,7 @@ func weightOf(err error, hasBody bool) int {
 		return weightStall
 	case errors.As(err, &op) && op.Op == "dial":
 		return weightDial
-	case hasBody || isCertificate(err):
+	case hasBody || isCertificate(err) || isUnwelcome(err):
 		return 0
 	}
 	return weightBroken

@@ -107,7 +107,7 @@ func (r *remote) connect() (err error) {
 		r.foreign = sync.OnceValues(func() (http.RoundTripper, error) { return build(r.stranger()) })
 		return nil
 	}
-	guard := newGuard(r.apiHost, r.client.proxy)
+	guard := newGuard(r.apiHost, r.client.proxy, r.client.resolver)
 	trust, err := trustOf(r.settings)
 	if err != nil {
 		return err

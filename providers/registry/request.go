@@ -571,6 +571,9 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 	case isCertificate(err):
 		wrapped.Class = providers.Invalid
 		wrapped.Hint = "If " + r.settings.Host + " really speaks plain HTTP, say plain_http = true in its registry block."
+	case isUnwelcome(err):
+		wrapped.Class = providers.Invalid
+		wrapped.Hint = r.settings.Host + " may want a client certificate, or another one: client_cert and client_key in its registry block."
 	case errors.As(err, &resolve) && resolve.IsNotFound:
 		wrapped.Hint = "Check the spelling of the host, and the name server."
 	}
@@ -582,6 +585,13 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 func isUntrusted(err error) bool {
 	var unknown *tls.CertificateVerificationError
 	return errors.As(err, &unknown)
+}
+
+// isUnwelcome reports whether the other side did not accept our certificate, or
+// that we have none (RFC 8446, 6.2: alerts 42 to 49 and 116 are about it).
+func isUnwelcome(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate")
 }
 
 // isCertificate reports whether there is no TLS with the other side, for want

@@ -405,7 +405,9 @@ func (t *transfer) record(place string, offset int64, m mark) {
 		Source: t.job.From.String(), Saved: t.client.clock.Now(),
 	})
 	if err != nil {
-		t.client.log.Debug("the upload's place is not kept", "error", err.Error())
+		t.client.forgetful.Do(func() {
+			t.client.log.Warn("unfinished uploads can not be kept: a later run starts them again", "error", err.Error())
+		})
 	}
 }
 

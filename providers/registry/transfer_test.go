@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -467,17 +470,85 @@ func TestLessons(t *testing.T) {
 	}
 }
 
-// A smallest chunk that the registry asks for.
+// A smallest chunk that the registry asks for. Chunks are not held in memory, so
+// there is no cap of ours that it could go beyond; where it goes beyond what the
+// registry is known to take, the blob goes in one piece.
 func TestMinimumChunk(t *testing.T) {
-	l := newLane(t)
-	l.dest.Faults.Add(registrytest.Fault{Method: "POST", Kind: "upload", Times: -1, Header: http.Header{"Oci-Chunk-Min-Length": {"200000"}}})
-	l.copy(t)
-	var lengths []int64
-	for _, r := range l.dest.Recorder.Where(func(r registrytest.Request) bool { return r.Method == "PATCH" }) {
-		lengths = append(lengths, r.In)
+	for _, tt := range []struct {
+		name, least string
+		most        int64 // of the profile
+		want        []int64
+	}{
+		{"larger than ours", "200000", 0, []int64{200_000, 200_000, 200_000, -1}},
+		{"larger than the blob", "10000000", 0, []int64{-1}},
+		{"larger than the registry's largest", "200000", 100_000, nil},
+		{"no number", "many", 0, []int64{65536, 65536, 65536, 65536, 65536, 65536, 65536, 65536, 65536, -1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLane(t)
+			l.kind.Profile.MaxChunk = tt.most
+			l.dest.Faults.Add(registrytest.Fault{Method: "POST", Kind: "upload", Times: -1, Header: http.Header{"Oci-Chunk-Min-Length": {tt.least}}})
+			l.copy(t)
+			rest := l.size()
+			for i, want := range tt.want {
+				if want < 0 {
+					tt.want[i] = rest
+				}
+				rest -= want
+			}
+			var lengths []int64
+			for _, r := range l.dest.Recorder.Where(func(r registrytest.Request) bool { return r.Method == "PATCH" }) {
+				lengths = append(lengths, r.In)
+			}
+			if !slices.Equal(lengths, tt.want) {
+				t.Errorf("chunks of %v bytes, want %v", lengths, tt.want)
+			}
+		})
 	}
-	if n := slices.Max(lengths); len(lengths) != 4 || n != 200_000 {
-		t.Errorf("chunks of %v bytes, want 200000", lengths)
+}
+
+// A registry that takes less of a chunk than it was sent, and says so, is sent the
+// rest from there on.
+func TestShortChunk(t *testing.T) {
+	l := newLane(t)
+	patches := 0
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		if r.Method == http.MethodPatch {
+			if patches++; patches == 4 {
+				body = body[:10_000]
+				r.Header.Set("Content-Range", fmt.Sprintf("%d-%d", 3*small.chunk, 3*small.chunk+9_999))
+			}
+		}
+		there, err := http.NewRequestWithContext(r.Context(), r.Method, l.dest.URL()+r.URL.String(), bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		there.Header = r.Header
+		resp, err := http.DefaultClient.Do(there)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		maps.Copy(w.Header(), resp.Header)
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body)
+	}))
+	t.Cleanup(front.Close)
+	l.at = strings.TrimPrefix(front.URL, "http://")
+	l.job.To.Host = l.at
+	result := l.copy(t)
+	all := l.size() + int64(len(l.image.Blobs[0].Data))
+	if l.sent() != all || result.Bytes != all {
+		t.Errorf("%d bytes taken and %d told, want each once: %d", l.sent(), result.Bytes, all)
+	}
+	if n := l.dest.Recorder.Count("POST upload"); n != 2 {
+		t.Errorf("%d sessions for two blobs", n)
 	}
 }
 

@@ -21,7 +21,10 @@ import (
 func trustOf(s Settings) (*tls.Config, error) {
 	trust := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.RootCAs != nil {
-		pool := x509.NewCertPool()
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool() // no system's to be had: what is named is all
+		}
 		if !pool.AppendCertsFromPEM(s.RootCAs) {
 			return nil, errors.New("the CA file holds no PEM certificate")
 		}
@@ -43,8 +46,9 @@ func trustOf(s Settings) (*tls.Config, error) {
 // are fine for the registry that the user configured; another host, which only
 // an answer named, may be there only when the registry itself is.
 type guard struct {
-	home  string // the registry's API host[:port]
-	proxy func(*http.Request) (*url.URL, error)
+	home     string // the registry's API host[:port]
+	proxy    func(*http.Request) (*url.URL, error)
+	resolver *net.Resolver
 
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	once   sync.Once
@@ -64,10 +68,11 @@ const (
 	never          // link-local, metadata services, multicast, unspecified
 )
 
-func newGuard(home string, proxy func(*http.Request) (*url.URL, error)) *guard {
-	return &guard{home: home, proxy: proxy, proxies: map[string]bool{},
+// newGuard guards the addresses of home, in the eyes of resolver: nil is the system's.
+func newGuard(home string, proxy func(*http.Request) (*url.URL, error), resolver *net.Resolver) *guard {
+	return &guard{home: home, proxy: proxy, resolver: resolver, proxies: map[string]bool{},
 		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			return resolver.LookupNetIP(ctx, "ip", host)
 		}}
 }
 
@@ -154,7 +159,7 @@ type transportShape struct {
 func (g *guard) transport(trust *tls.Config, shape transportShape) *http.Transport {
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second}
+			dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second, Resolver: g.resolver}
 			if !g.isProxy(address) {
 				dialer.ControlContext = func(ctx context.Context, _, resolved string, _ syscall.RawConn) error {
 					return g.judge(ctx, resolved, shape.foreign)

@@ -14,7 +14,7 @@ type Settings struct {
 	Path              string
 	Kind              string // see config.Kinds; empty for the kind that serves Host
 	PlainHTTP         bool
-	RootCAs           []byte // PEM; nil for the system's
+	RootCAs           []byte // PEM, trusted besides the system's
 	Certificate       []byte // PEM client certificate and key; nil for none
 	CertificateKey    []byte
 	Concurrency       int     // most requests at once; 0 for the default
