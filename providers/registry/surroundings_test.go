@@ -615,7 +615,9 @@ func TestFollowersHelpThemselves(t *testing.T) {
 		t.Error(err)
 	}
 	registrytest.VerifyTree(t, dest.Host())
-	sent := source.Recorder.Where(func(r registrytest.Request) bool { return r.Method == http.MethodGet && r.Reference == string(base.Digest()) })
+	sent := source.Recorder.Where(func(r registrytest.Request) bool {
+		return r.Method == http.MethodGet && r.Reference == string(base.Digest())
+	})
 	if len(sent) != 2 {
 		t.Errorf("the layer was read %d times, want twice", len(sent))
 	}
