@@ -13,6 +13,8 @@ import (
 	"freightliner/executor"
 	"freightliner/planner"
 	"freightliner/providers"
+	"freightliner/providers/registry"
+	"freightliner/providers/registry/kinds"
 	"freightliner/providers/registry/registrytest"
 	"freightliner/statefile"
 )
@@ -225,4 +227,37 @@ func TestDigestWinsOverTag(t *testing.T) {
 		t.Errorf("destination (-want +got):\n%s", diff)
 	}
 	b.synced()
+}
+
+// TestImmutableTagsAtTheDestination: what is the same stays in sync without a
+// write. What moved at the source is blocked in the plan, and nothing is sent.
+func TestImmutableTagsAtTheDestination(t *testing.T) {
+	b := newBench(t)
+	b.destination = registrytest.Start(t, registrytest.As(registrytest.Harbor))
+	b.tree.Destination = providers.Repository{Host: b.destination.Host(), Path: "mirror"}
+	b.options = func(o *registry.Options) { o.Kinds, o.Registries[1].Kind = kinds.All(kinds.Outside{}), "harbor" }
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme"})
+	b.destination.Protect("mirror/app-0000", registrytest.Protection{On: true, Only: []string{"v*"}})
+	b.apply(b.plan())
+	b.synced()
+	registrytest.Push(t, b.source.Host(), "acme/app-0000", "v1.0.0", registrytest.Image(9))
+	registrytest.Push(t, b.source.Host(), "acme/app-0000", "latest", registrytest.Image(9))
+	b.destination.Recorder.Reset()
+	p := b.plan()
+	want := []string{"create tree.p/app-0000:latest upstream: new at the source"}
+	for i, q := range p.Problems {
+		if !q.Blocked || q.Address != "tree.p/app-0000:v1.0.0" || !strings.Contains(q.Summary, "the tag is immutable there") {
+			t.Errorf("problem %d: %+v", i, q)
+		}
+		want = append(want, "problem tree.p/app-0000:v1.0.0: "+q.Summary)
+	}
+	if diff := cmp.Diff(want, show(p)); diff != "" || len(p.Problems) != 1 {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	expect(t, b.apply(p), "done 1 (already 0), failed 0, skipped 0, stale 0, not started 0")
+	for _, w := range b.destination.Recorder.Writes() {
+		if w.Reference == "v1.0.0" {
+			t.Errorf("sent %v", w)
+		}
+	}
 }

@@ -331,10 +331,14 @@ func (b *builder) decide(a Action, w *tagWorld, d decision) (i int, settled bool
 	case w.dest == "":
 		a.Verb = Create
 	case keeps(d.copy, w, d.recorded):
-		b.problem(Problem{
-			Address: a.Address, Class: providers.Conflict, Blocked: true, Range: d.rng,
-			Summary: fmt.Sprintf("%s has %s, the source has %s, and overwrite = %q keeps it", a.To.Tag(a.ToTag), w.dest.Short(), w.want.Short(), d.copy.Overwrite),
-		})
+		p := Problem{Address: a.Address, Class: providers.Conflict, Blocked: true, Range: d.rng}
+		because := fmt.Sprintf("overwrite = %q keeps it", d.copy.Overwrite)
+		if w.fixed {
+			because = "the registry keeps it: the tag is immutable there"
+			p.Hint = "Leave the tag out, or let it move at " + a.To.Host + "."
+		}
+		p.Summary = fmt.Sprintf("%s has %s, the source has %s, and %s", a.To.Tag(a.ToTag), w.dest.Short(), w.want.Short(), because)
+		b.problem(p)
 		return -1, false
 	default:
 		a.Verb = Update

@@ -117,6 +117,7 @@ func TestThreeWay(t *testing.T) {
 		name                   string
 		recorded, source, dest string
 		overwrite              string
+		fixed                  bool // at the registry
 		firstTime              bool // the tree itself is not recorded yet
 		want                   []string
 		unchanged              int
@@ -131,6 +132,8 @@ func TestThreeWay(t *testing.T) {
 			`blocked tree.p/api:1: dst.example/m/acme/api:1 has bbbbbbbbbbbb, the source has aaaaaaaaaaaa, and overwrite = "managed" keeps it`}},
 		{name: "never keeps even ours", recorded: "b", source: "a", dest: "b", overwrite: "never", want: []string{
 			`blocked tree.p/api:1: dst.example/m/acme/api:1 has bbbbbbbbbbbb, the source has aaaaaaaaaaaa, and overwrite = "never" keeps it`}},
+		{name: "the registry keeps an immutable tag", recorded: "b", source: "a", dest: "b", fixed: true, want: []string{
+			`blocked tree.p/api:1: dst.example/m/acme/api:1 has bbbbbbbbbbbb, the source has aaaaaaaaaaaa, and the registry keeps it: the tag is immutable there`}},
 		{name: "managed replaces ours", recorded: "b", source: "a", dest: "b", overwrite: "managed", want: []string{"update tree.p/api:1 upstream: moved at the source"}},
 		{name: "moved upstream", recorded: "b", source: "a", dest: "b", want: []string{"update tree.p/api:1 upstream: moved at the source"}},
 		{name: "deleted behind our back", recorded: "a", source: "a", want: []string{"create tree.p/api:1 drift: deleted at the destination"}},
@@ -152,7 +155,7 @@ func TestThreeWay(t *testing.T) {
 			if c.recorded != "" {
 				records = append(records, tagRecord(address, c.recorded))
 			}
-			p := planOf(t, tree, repoWorld{tags: []tagWorld{{tag: "1", source: D(c.source), want: D(c.source), dest: D(c.dest)}}}, records...)
+			p := planOf(t, tree, repoWorld{tags: []tagWorld{{tag: "1", source: D(c.source), want: D(c.source), dest: D(c.dest), fixed: c.fixed}}}, records...)
 			if diff := cmp.Diff(c.want, lines(p)); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}

@@ -359,7 +359,19 @@ func (o *observer) tag(ctx context.Context, l lookup, w *tagWorld) error {
 	if w.dest, err = o.head(ctx, l.to, w.tag, l.destination); err != nil {
 		return err
 	}
-	w.want, err = o.want(ctx, l, w)
+	if w.want, err = o.want(ctx, l, w); err != nil {
+		return err
+	}
+	return o.fix(ctx, l, w)
+}
+
+// fix asks whether a tag that is to be moved can be: a registry that keeps it
+// would refuse every apply.
+func (o *observer) fix(ctx context.Context, l lookup, w *tagWorld) (err error) {
+	_, recorded := l.records[w.tag]
+	if w.dest != "" && w.dest != w.want && !keeps(l.copy, w, recorded) {
+		w.fixed, err = o.client.Immutable(ctx, l.to, w.tag)
+	}
 	return err
 }
 
@@ -458,6 +470,9 @@ func (o *observer) imageTag(ctx context.Context, u unit, w *imageWorld) error {
 	if w.want, err = o.want(ctx, l, &w.tagWorld); err != nil {
 		return err
 	}
+	if err = o.fix(ctx, l, &w.tagWorld); err != nil {
+		return err
+	}
 	if w.want != w.dest && w.dest == "" {
 		list, err := o.client.Tags(ctx, m.Destination)
 		if err != nil {
@@ -519,9 +534,10 @@ func (o *observer) foretellTree(u unit, w *treeWorld) {
 	}
 }
 
-// keeps reports whether overwrite lets the destination keep what it has.
+// keeps reports whether the destination keeps what it has: overwrite says so, or
+// the registry does.
 func keeps(c config.CopyOptions, w *tagWorld, recorded bool) bool {
-	return w.dest != "" && w.dest != w.want && (c.Overwrite == "never" || c.Overwrite == "managed" && !recorded)
+	return w.dest != "" && w.dest != w.want && (w.fixed || c.Overwrite == "never" || c.Overwrite == "managed" && !recorded)
 }
 
 // prunable reports whether a departed tag may be deleted: it is recorded, the

@@ -24,7 +24,7 @@ func (o *observer) weighTags(ctx context.Context, l lookup, fresh bool, tags []t
 	group.SetLimit(tagsAtOnce)
 	for i := range tags {
 		tag := &tags[i]
-		if tag.err != nil || tag.want == "" {
+		if tag.err != nil || tag.want == "" || tag.fixed {
 			continue
 		}
 		tag.nearby = tag.want != tag.dest && there[tag.want]

@@ -54,6 +54,7 @@ type tagWorld struct {
 	want     providers.Digest // what the destination should have
 	dest     providers.Digest // what it has; empty: absent
 	err      error
+	fixed    bool      // the registry keeps dest there: the tag is immutable
 	nearby   bool      // want is in the destination repository under another tag
 	feeder   bool      // source was taken from what an earlier block will write
 	attached *attached // nil: nothing is attached to it, or nobody asked

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -252,7 +253,7 @@ const maxRepairs, maxLooks = 2, 3
 func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 	for repairs := 0; ; repairs++ {
 		err := w.client.PutManifest(ctx, w.job.To, ref, m)
-		if err == nil {
+		if err == nil || w.tookBefore(ctx, m, ref, err) {
 			w.known().committed(w.job.To, m.Blobs())
 			w.known().addComplete(w.job.To, m.Digest)
 			w.wroteManifest(m.Digest)
@@ -269,6 +270,21 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 			return err
 		}
 	}
+}
+
+// tookBefore reports whether a tag leads to m although the registry refused to
+// write it. Where tags are immutable even the same content is refused
+// (aws/containers-roadmap #2179), so the refusal may be the answer to our second
+// try after the first one's answer was lost.
+func (w *work) tookBefore(ctx context.Context, m *Manifest, ref string, err error) bool {
+	switch class := providers.ClassOf(err); {
+	case strings.Contains(ref, ":") || statusOf(err) == 0:
+		return false
+	case class != providers.Invalid && class != providers.Conflict && class != providers.Unsupported:
+		return false
+	}
+	d, err := w.client.head(ctx, w.to, w.job.To, ref, pullPush)
+	return err == nil && d.Digest == m.Digest
 }
 
 // repair brings what m needs and the destination turns out not to have, with a

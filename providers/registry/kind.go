@@ -60,6 +60,9 @@ type Kind struct {
 	// refused, or takes the manifest with all its other tags. NotFound when there is
 	// none. nil for the DELETE of the specification, which takes the tag alone.
 	Untag func(ctx context.Context, api *API, path, tag string) error
+	// Immutable reports whether the registry keeps a tag that is there from being
+	// moved to other content. nil where it can not be asked.
+	Immutable func(ctx context.Context, api *API, path, tag string) (bool, error)
 	// Create makes what must exist before a push to path. It is no error when it
 	// exists already.
 	Create func(ctx context.Context, api *API, path string) error

@@ -220,6 +220,21 @@ func tooLarge(err error, size int) error {
 	})
 }
 
+// Immutable reports whether the registry keeps tag, which is there, from being
+// moved to other content, as far as its kind can tell: false also where it can
+// not. It costs a request, so it is for tags that are about to be moved.
+func (c *Client) Immutable(ctx context.Context, repo providers.Repository, tag string) (bool, error) {
+	r, err := c.at("look up", repo, tag)
+	if err != nil || r.kind.Immutable == nil {
+		return false, err
+	}
+	immutable, err := r.kind.Immutable(ctx, &API{remote: r}, repo.Path, tag)
+	if err != nil {
+		c.log.Debug("it is not known whether the tag is immutable", "tag", repo.Tag(tag), "error", err.Error())
+	}
+	return immutable && err == nil, ctx.Err()
+}
+
 // Delete removes ref (a tag or a digest) from repo. With a tag the tag alone
 // goes, by the interface of the kind where a DELETE would take more; a digest goes
 // with all its tags.

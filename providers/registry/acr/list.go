@@ -26,6 +26,24 @@ func untag(ctx context.Context, api *registry.API, path, tag string) error {
 	return err
 }
 
+// immutable asks for the lock of a tag
+// (learn.microsoft.com/azure/container-registry/container-registry-image-lock).
+func immutable(ctx context.Context, api *registry.API, path, tag string) (bool, error) {
+	var out struct {
+		Tag struct {
+			Attributes struct {
+				Write *bool `json:"writeEnabled"`
+			} `json:"changeableAttributes"`
+		} `json:"tag"`
+	}
+	_, err := api.Ask(ctx, registry.Request{
+		Op: "look up", On: api.Host() + "/" + path + ":" + tag, Endpoint: "tags",
+		URL: api.URL("/acr/v1/"+path+"/_tags/"+tag, nil), Scopes: []string{"repository:" + path + ":metadata_read"},
+	}, &out)
+	write := out.Tag.Attributes.Write
+	return write != nil && !*write, err
+}
+
 // tags pages through /acr/v1/<name>/_tags, which needs the right metadata_read
 // (learn.microsoft.com/rest/api/containerregistry/tag/get-list).
 func tags(ctx context.Context, api *registry.API, path string) (list registry.TagList, err error) {

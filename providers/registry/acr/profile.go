@@ -25,6 +25,8 @@ func Kind(o Options) registry.Kind {
 		Serves: serves,
 		Tags:   tags,
 		Untag:  untag,
+
+		Immutable: immutable,
 	}
 	if o.Env != nil && o.Transport != nil {
 		k.Credential = o.credential

@@ -17,7 +17,7 @@ func Kind(keys Keys) registry.Kind {
 	}
 	if keys != nil {
 		c := cloud{keys}
-		k.Credential, k.Repositories, k.Tags, k.Create = c.credential, c.repositories, c.tags, c.create
+		k.Credential, k.Repositories, k.Tags, k.Create, k.Immutable = c.credential, c.repositories, c.tags, c.create, c.immutable
 	}
 	return k
 }

@@ -100,17 +100,7 @@ func images(ctx context.Context, api *registry.API, location, prefix string) (na
 	parts := strings.SplitN(prefix, "/", 3)
 	project, tops := parts[0], parts[1:min(2, len(parts))]
 	q := registry.Request{Op: "list repositories of", On: providers.Repository{Host: api.Host(), Path: prefix}.String(), Endpoint: "artifactregistry"}
-	q.Authorize = func(ctx context.Context, req *http.Request) error {
-		c, err := api.Credential(ctx, prefix)
-		if err != nil {
-			return err
-		}
-		if c.Username != tokenUser || c.Password == nil {
-			return q.Fail(providers.Denied, "Use Application Default Credentials, or name the repositories.", "Artifact Registry's interface wants an access token, and there is none")
-		}
-		req.Header.Set("Authorization", "Bearer "+c.Password())
-		return nil
-	}
+	q.Authorize = authorize(api, &q, prefix)
 	base := "/v1/projects/" + url.PathEscape(project) + "/locations/" + location + "/repositories"
 	if len(tops) == 0 {
 		err = pages(ctx, api, q, base, func(p answer) {
@@ -139,6 +129,41 @@ func images(ctx context.Context, api *registry.API, location, prefix string) (na
 		}
 	}
 	return names, begun, nil
+}
+
+// authorize is the access token that the registry takes as a password.
+func authorize(api *registry.API, q *registry.Request, path string) func(context.Context, *http.Request) error {
+	return func(ctx context.Context, req *http.Request) error {
+		c, err := api.Credential(ctx, path)
+		if err != nil {
+			return err
+		}
+		if c.Username != tokenUser || c.Password == nil {
+			return q.Fail(providers.Denied, "Use Application Default Credentials, or name the repositories.", "Artifact Registry's interface wants an access token, and there is none")
+		}
+		req.Header.Set("Authorization", "Bearer "+c.Password())
+		return nil
+	}
+}
+
+// immutable asks for the setting of the top repository
+// (docs.cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locations.repositories).
+func immutable(ctx context.Context, api *registry.API, path, tag string) (bool, error) {
+	location, ok := strings.CutSuffix(strings.TrimSuffix(api.Host(), ":443"), "-docker.pkg.dev")
+	parts := strings.SplitN(path, "/", 3)
+	if !ok || len(parts) < 2 {
+		return false, nil // gcr.io has no such setting
+	}
+	q := registry.Request{Op: "look up", On: api.Host() + "/" + path + ":" + tag, Endpoint: "artifactregistry",
+		URL: api.At(apiHost, "/v1/projects/"+url.PathEscape(parts[0])+"/locations/"+location+"/repositories/"+url.PathEscape(parts[1]), nil)}
+	q.Authorize = authorize(api, &q, path)
+	var out struct {
+		Docker struct {
+			Immutable bool `json:"immutableTags"`
+		} `json:"dockerConfig"`
+	}
+	_, err := api.Ask(ctx, q, &out)
+	return out.Docker.Immutable, err
 }
 
 // answer is a page of either list.

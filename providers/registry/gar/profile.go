@@ -31,6 +31,7 @@ func Kind(token Token) registry.Kind {
 		Repositories: repositories,
 		Tags:         tags,
 		Create:       create,
+		Immutable:    immutable,
 	}
 	if token != nil {
 		k.Credential = token.credential

@@ -21,6 +21,7 @@ func Kind() registry.Kind {
 		Repositories: repositories,
 		Tags:         tags,
 		Untag:        untag,
+		Immutable:    immutable,
 		Create:       create,
 	}
 }

@@ -146,11 +146,15 @@ func (a awsAPI) repositoryFields(host, name, full string) map[string]any {
 	at := a.places[full]
 	fields := map[string]any{
 		"registryId": awsAccount, "repositoryName": name, "createdAt": epoch(at.created),
-		"repositoryArn":      "arn:aws:ecr:eu-west-1:" + awsAccount + ":repository/" + name,
-		"repositoryUri":      host + "/" + full,
-		"imageTagMutability": "MUTABLE",
+		"repositoryArn": "arn:aws:ecr:eu-west-1:" + awsAccount + ":repository/" + name,
+		"repositoryUri": host + "/" + full,
 	}
-	for _, setting := range []string{"imageTagMutability", "imageTagMutabilityExclusionFilters", "imageScanningConfiguration", "encryptionConfiguration"} {
+	mode, filters := at.guard.mutability()
+	fields["imageTagMutability"] = mode
+	if len(filters) > 0 {
+		fields["imageTagMutabilityExclusionFilters"] = filters
+	}
+	for _, setting := range []string{"imageScanningConfiguration", "encryptionConfiguration"} {
 		if given, ok := at.settings[setting]; ok {
 			fields[setting] = given
 		}

@@ -2,7 +2,6 @@ package registrytest
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -163,6 +162,23 @@ func mutability(call *awsCall) (Protection, error) {
 	return Protection{}, invalidParameter("imageTagMutability %s is not known", call.ImageTagMutability)
 }
 
+// mutability is the guard in the words of the interface.
+func (p Protection) mutability() (mode string, filters []exclusion) {
+	mode, patterns := "MUTABLE", []string(nil)
+	switch {
+	case p.On && len(p.Only) > 0:
+		mode, patterns = "MUTABLE_WITH_EXCLUSION", p.Only
+	case p.On && len(p.Except) > 0:
+		mode, patterns = "IMMUTABLE_WITH_EXCLUSION", p.Except
+	case p.On:
+		mode = "IMMUTABLE"
+	}
+	for _, pattern := range patterns {
+		filters = append(filters, exclusion{pattern, "WILDCARD"})
+	}
+	return mode, filters
+}
+
 func (a awsAPI) putMutability(call *awsCall) (any, error) {
 	guard, err := mutability(call)
 	if err != nil {
@@ -175,15 +191,6 @@ func (a awsAPI) putMutability(call *awsCall) (any, error) {
 		return nil, a.noRepository(call.RepositoryName)
 	}
 	at.guard = guard
-	if at.settings == nil {
-		at.settings = map[string]json.RawMessage{}
-	}
-	delete(at.settings, "imageTagMutabilityExclusionFilters")
-	for _, setting := range []string{"imageTagMutability", "imageTagMutabilityExclusionFilters"} {
-		if given, ok := call.raw[setting]; ok {
-			at.settings[setting] = given
-		}
-	}
 	return map[string]any{"registryId": awsAccount, "repositoryName": call.RepositoryName, "imageTagMutability": call.ImageTagMutability}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"freightliner/providers"
 )
 
 // firstSegment is the project, or the repository key, of a repository.
@@ -45,7 +47,7 @@ var Harbor = Personality{
 	api:     harborAPI,
 }
 
-var harborPath = regexp.MustCompile(`^/api/v2\.0/projects(?:/([^/]+)(?:/repositories(?:/([^/]+)(?:/artifacts(?:/([^/]+)(?:/tags/([^/]+))?)?)?)?)?)?$`)
+var harborPath = regexp.MustCompile(`^/api/v2\.0/projects(?:/([^/]+)(?:/repositories(?:/([^/]+)(?:/artifacts(?:/([^/]+)(?:/tags(?:/([^/]+))?)?)?)?)?)?)?$`)
 
 // harborAPI is /api/v2.0 (goharbor/harbor, api/v2.0/swagger.yaml).
 func harborAPI(s *site) http.Handler {
@@ -197,6 +199,8 @@ func (s *site) harborRepository(w http.ResponseWriter, r *http.Request, project,
 		writeJSON(w, http.StatusOK, harborRepository(full, known))
 	case artifacts && reference == "" && r.Method == http.MethodGet:
 		s.harborArtifacts(w, r, full, known)
+	case reference != "" && strings.HasSuffix(r.URL.EscapedPath(), "/tags") && r.Method == http.MethodGet:
+		s.harborTags(w, r, full, known, reference)
 	case tag != "" && r.Method == http.MethodDelete:
 		s.harborUntag(w, full, known, reference, tag)
 	default:
@@ -238,6 +242,33 @@ func (s *site) harborArtifacts(w http.ResponseWriter, r *http.Request, full stri
 		entries = append(entries, entry)
 	}
 	writeJSON(w, http.StatusOK, entries)
+}
+
+// harborTags lists the tags of the artifact that a tag or digest names.
+func (s *site) harborTags(w http.ResponseWriter, r *http.Request, full string, known *repository, reference string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := providers.Digest(reference)
+	if t := known.tags[reference]; t != nil {
+		d = t.digest
+	}
+	if known.manifests[d] == nil {
+		harborNotFound(w, "artifact "+reference)
+		return
+	}
+	page, ok := harborPage(w, r, known.named(d))
+	if !ok {
+		return
+	}
+	tags := []any{}
+	for _, tag := range page {
+		entry := map[string]any{"name": tag, "push_time": known.tags[tag].moved.UTC().Format(time.RFC3339Nano), "immutable": false}
+		if r.URL.Query().Get("with_immutable_status") == "true" {
+			entry["immutable"] = s.guard(full).covers(tag)
+		}
+		tags = append(tags, entry)
+	}
+	writeJSON(w, http.StatusOK, tags)
 }
 
 func harborAccessories(known *repository, subject *kept) []any {
