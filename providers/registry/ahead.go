@@ -31,20 +31,21 @@ type piece struct {
 }
 
 const (
-	aheadBuffer = 256 << 10
+	aheadBuffer = 128 << 10
 	aheadCount  = 4
-	aheadFrom   = 1 << 20 // smaller blobs gain nothing
 	// aheadMost bounds the buffers of all transfers together. Who finds none free
 	// reads without: nobody ever waits for buffers that a stalled transfer holds.
-	aheadMost = 16 << 20
+	aheadMost = 4 << 20
 )
 
 var aheadBuffers = sync.Pool{New: func() any { return new([aheadBuffer]byte) }}
 
-// readAhead is source read ahead when size is worth it and there is room.
+// readAhead is source read ahead when there is room. It is for large blobs, where
+// one stream may be all that moves: among many small ones the processors have
+// enough to do, and their buffers would be most of what the program holds.
 // stop must be called, after the source can not block any more.
-func readAhead(source io.Reader, size int64, room *semaphore.Weighted) (content io.Reader, stop func()) {
-	if size < aheadFrom || !room.TryAcquire(aheadBuffer*aheadCount) {
+func readAhead(source io.Reader, room *semaphore.Weighted) (content io.Reader, stop func()) {
+	if !room.TryAcquire(aheadBuffer * aheadCount) {
 		return source, func() {}
 	}
 	a := &ahead{source: source, full: make(chan piece, aheadCount), free: make(chan []byte, aheadCount),

@@ -179,7 +179,10 @@ func (t *transfer) send(ctx context.Context) error {
 		t.drop()
 		return t.again(err)
 	}
-	content, stop := readAhead(v, t.d.Size-from.at, t.client.buffers)
+	content, stop := io.Reader(v), func() {}
+	if t.marks != nil {
+		content, stop = readAhead(v, t.client.buffers)
+	}
 	t.source, t.failed = source, nil
 	t.to.counters.resume(t.at)
 	err = t.pour(ctx, content, t.at-from.at)

@@ -178,9 +178,11 @@ func (g *guard) transport(trust *tls.Config, shape transportShape) *http.Transpo
 		MaxIdleConnsPerHost:    max(64, 2*shape.conns),
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
-		WriteBufferSize:        64 << 10,
-		ReadBufferSize:         64 << 10,
-		ForceAttemptHTTP2:      shape.h2,
+		// Per connection, of which there are many. Blobs pass them by: bodies are read
+		// straight into the reader's buffer, and after the headers written past this one.
+		WriteBufferSize:   8 << 10,
+		ReadBufferSize:    8 << 10,
+		ForceAttemptHTTP2: shape.h2,
 	}
 	if !shape.h2 {
 		t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
