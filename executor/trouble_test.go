@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"freightliner/config"
 	"freightliner/executor"
 	"freightliner/providers"
@@ -115,4 +117,21 @@ func TestLongPauseIsNotWaitedFor(t *testing.T) {
 	if n := b.source.Recorder.Count("GET blob"); n == 0 || n > 8 {
 		t.Errorf("%d blobs asked for at a registry that said to wait, want what ran side by side at most", n)
 	}
+}
+
+// TestLostManifestIsFoundByTheNextPlan has a registry say 201 to a manifest and
+// keep nothing. The next plan looks, says so, and the next apply mends it.
+func TestLostManifestIsFoundByTheNextPlan(t *testing.T) {
+	b := newBench(t)
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme"})
+	p := b.plan()
+	b.destination.Faults.Add(registrytest.Fault{Method: http.MethodPut, Path: "/manifests/v1.1.0", Status: http.StatusCreated})
+	expect(t, b.apply(p), "done 2 (already 0), failed 0, skipped 0, stale 0, not started 0")
+	p = b.plan()
+	if diff := cmp.Diff([]string{"create tree.p/app-0000:v1.1.0 drift: deleted at the destination"}, show(p)); diff != "" {
+		t.Errorf("plan (-want +got):\n%s", diff)
+	}
+	expect(t, b.apply(p), "done 1 (already 0), failed 0, skipped 0, stale 0, not started 0")
+	b.synced()
+	registrytest.VerifyTree(t, b.destination.Host())
 }
