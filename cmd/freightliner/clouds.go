@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -30,10 +31,16 @@ func (s *session) kinds() []registry.Kind {
 		Env:       func(name string) string { return s.env[name] },
 		ReadFile:  readSmallFile,
 		Transport: transport,
-		AWS:       awsKeys(),
-		Google:    googleToken(&http.Client{Timeout: cloudPatience}),
+		// Never through a proxy, which would be given the machine's identity.
+		Metadata: &http.Transport{DialContext: (&net.Dialer{Timeout: metadataPatience}).DialContext, ResponseHeaderTimeout: cloudPatience},
+		AWS:      awsKeys(),
+		Google:   googleToken(&http.Client{Timeout: cloudPatience}),
 	})
 }
+
+// metadataPatience is how long a machine's own metadata service may take to be
+// there at all: it is one hop away, or it is not.
+const metadataPatience = 2 * time.Second
 
 // cloudPatience bounds one question to a cloud's login.
 const cloudPatience = 30 * time.Second

@@ -22,6 +22,10 @@ type Options struct {
 	Env       func(name string) string
 	ReadFile  func(name string) ([]byte, error)
 	Transport http.RoundTripper // to Entra ID
+	// Metadata is the way to services of the machine itself: no proxy, and a short
+	// wait for a connection, since most machines have none. Nil leaves managed
+	// identity out.
+	Metadata http.RoundTripper
 }
 
 const (
@@ -30,15 +34,15 @@ const (
 )
 
 // credential gets an Entra token with what the environment has, workload
-// identity before a client secret, and exchanges it for a refresh token of the
-// registry, with which its own token server gives tokens for each repository
-// (github.com/Azure/acr/blob/main/docs/AAD-OAuth.md).
+// identity before a client secret, or else with the machine's managed identity, and
+// exchanges it for a refresh token of the registry, with which its own token server
+// gives tokens for each repository (github.com/Azure/acr/blob/main/docs/AAD-OAuth.md).
 func (o Options) credential(ctx context.Context, api *registry.API, _ providers.Repository) (registry.Credential, error) {
 	q := registry.Request{Op: "get an Azure token for", On: api.Host()}
 	tenant, client := o.Env("AZURE_TENANT_ID"), o.Env("AZURE_CLIENT_ID")
 	file, secret := o.Env("AZURE_FEDERATED_TOKEN_FILE"), o.Env("AZURE_CLIENT_SECRET")
 	if file == "" && secret == "" {
-		return registry.NoCredential("Azure workload identity (AZURE_FEDERATED_TOKEN_FILE) and a client secret (AZURE_CLIENT_SECRET): neither is set"), nil
+		return o.managed(ctx, api)
 	}
 	if tenant == "" || client == "" {
 		return registry.Credential{}, q.Fail(providers.Denied, "Set AZURE_TENANT_ID and AZURE_CLIENT_ID beside it.",
@@ -59,11 +63,7 @@ func (o Options) credential(ctx context.Context, api *registry.API, _ providers.
 	}
 	entra, err := o.entra(ctx, api.Host(), tenant, form)
 	if err != nil {
-		class := providers.Denied
-		if providers.ClassOf(err).Retryable() {
-			class = providers.ClassOf(err)
-		}
-		return registry.Credential{}, q.Fail(class, "Check the application "+client+" in the tenant "+tenant+" and its federated credential or secret.", "%w", err)
+		return registry.Credential{}, q.Fail(classOf(err), "Check the application "+client+" in the tenant "+tenant+" and its federated credential or secret.", "%w", err)
 	}
 	return exchange(ctx, api, tenant, entra, origin)
 }
@@ -100,35 +100,62 @@ func (o Options) entra(ctx context.Context, host, tenant string, form url.Values
 		return "", errors.New("the address of Entra ID is no URL")
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := o.Transport.RoundTrip(req) // a redirect is no answer: the secret goes nowhere else
-	if err != nil {
-		return "", &providers.Error{Class: providers.Transient, Op: "ask", On: req.URL.Host, Err: errors.New(providers.Printable(err.Error(), 300))}
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, answerCap+1))
-	if err != nil || len(body) > answerCap {
-		return "", &providers.Error{Class: providers.Transient, Op: "ask", On: req.URL.Host, Err: errors.New("the answer broke off or is too long")}
-	}
-	var answer struct {
-		Access string `json:"access_token"`
-		Code   string `json:"error"`
-		Codes  []int  `json:"error_codes"`
-	}
-	if json.Unmarshal(body, &answer) != nil && resp.StatusCode == http.StatusOK {
-		return "", errors.New(req.URL.Host + " did not answer with JSON")
-	}
+	status, answer, err := ask(o.Transport, req)
 	switch {
-	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
-		return "", &providers.Error{Class: providers.Transient, Op: "ask", On: req.URL.Host, Err: fmt.Errorf("HTTP %d", resp.StatusCode)}
-	case resp.StatusCode != http.StatusOK || answer.Access == "":
-		return "", fmt.Errorf("%s answers HTTP %d: %s %v", req.URL.Host, resp.StatusCode, providers.Printable(answer.Code, 80), answer.Codes)
+	case err != nil:
+		return "", err
+	case status == http.StatusTooManyRequests, status >= 500:
+		return "", passing(req, fmt.Errorf("HTTP %d", status))
+	case status != http.StatusOK || answer.Access == "":
+		return "", fmt.Errorf("%s answers HTTP %d: %s %v", req.URL.Host, status, providers.Printable(answer.Code, 80), answer.Codes)
 	}
 	return answer.Access, nil
 }
 
-// exchange trades an Entra token for the registry's refresh token.
+// answer is what gives a token, or refuses it.
+type answer struct {
+	Access string `json:"access_token"`
+	Code   string `json:"error"`
+	Codes  []int  `json:"error_codes"`
+}
+
+// ask sends req once. A redirect is no answer: what req carries goes nowhere else.
+func ask(through http.RoundTripper, req *http.Request) (status int, a answer, err error) {
+	resp, err := through.RoundTrip(req)
+	if err != nil {
+		return 0, a, passing(req, errors.New(providers.Printable(err.Error(), 300)))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerCap+1))
+	if err != nil || len(body) > answerCap {
+		return 0, a, passing(req, errors.New("the answer broke off or is too long"))
+	}
+	if json.Unmarshal(body, &a) != nil && resp.StatusCode == http.StatusOK {
+		return 0, a, errors.New(req.URL.Host + " did not answer with JSON")
+	}
+	return resp.StatusCode, a, nil
+}
+
+// classOf is what an unanswered question is to its asker: it may pass, or there is
+// no credential.
+func classOf(err error) providers.Class {
+	if class := providers.ClassOf(err); class.Retryable() {
+		return class
+	}
+	return providers.Denied
+}
+
+func passing(req *http.Request, err error) error {
+	return &providers.Error{Class: providers.Transient, Op: "ask", On: req.URL.Host, Err: err}
+}
+
+// exchange trades an Entra token for the registry's refresh token. The tenant may
+// be left out.
 func exchange(ctx context.Context, api *registry.API, tenant, entra, origin string) (registry.Credential, error) {
-	form := url.Values{"grant_type": {"access_token"}, "service": {strings.TrimSuffix(api.Host(), ":443")}, "tenant": {tenant}, "access_token": {entra}}
+	form := url.Values{"grant_type": {"access_token"}, "service": {strings.TrimSuffix(api.Host(), ":443")}, "access_token": {entra}}
+	if tenant != "" {
+		form.Set("tenant", tenant)
+	}
 	q := registry.Request{
 		Op: "exchange an Azure token at", On: api.Host(), Endpoint: "exchange", Method: http.MethodPost, Aside: true,
 		URL: api.URL("/oauth2/exchange", nil), Body: []byte(form.Encode()),

@@ -2,7 +2,9 @@
 //
 //	workload identity or client secret (environment, handed in)
 //	   | login.microsoftonline.com      auth.go
-//	   v
+//	   |        managed identity of the machine or app
+//	   |           | metadata service, app's endpoint      managed.go
+//	   v           v
 //	/oauth2/exchange ── refresh token, 3 h ── access tokens by the registry's own realm
 //	/acr/v1/<repository>/_tags          list.go   digests and times, 100 a page
 //	/v2/_catalog                                  100 a page

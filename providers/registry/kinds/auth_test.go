@@ -421,6 +421,92 @@ func TestAzureLogin(t *testing.T) {
 	}
 }
 
+// metadata is what answers at a machine's own address.
+type metadata struct {
+	mu      sync.Mutex
+	asked   []string // address and headers
+	answers []answered
+}
+
+type answered struct {
+	status int // 0: nobody is there
+	body   string
+}
+
+func (m *metadata) RoundTrip(req *http.Request) (*http.Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, req.Method+" "+req.URL.String()+" "+req.Header.Get("Metadata")+" "+req.Header.Get("X-Identity-Header"))
+	next := m.answers[min(len(m.asked), len(m.answers))-1]
+	if next.status == 0 {
+		return nil, errors.New("dial tcp: i/o timeout")
+	}
+	return reply(req, next.status, next.body), nil
+}
+
+// Managed identity is the last that Azure's chain tries. Where there is none the
+// registry is asked as anybody, and the refusal says what was tried.
+func TestAzureManagedIdentity(t *testing.T) {
+	const machine = "GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01"
+	const resource = "&resource=https%3A%2F%2Fcontainerregistry.azure.net true "
+	given := answered{200, `{"access_token":"` + registrytest.CanaryPassword + `","expires_in":"3599","resource":"https://containerregistry.azure.net"}`}
+	app := map[string]string{"IDENTITY_ENDPOINT": "http://127.0.0.1:41741/msi/token", "IDENTITY_HEADER": "canary-header"}
+	for _, tt := range []struct {
+		name    string
+		env     map[string]string
+		answers []answered
+		want    []string // what is asked
+		hint    string   // of the refusal; empty when it works
+	}{
+		{"a machine", nil, []answered{given}, []string{machine + resource}, ""},
+		{"one of its identities", map[string]string{"AZURE_CLIENT_ID": "app-1"}, []answered{given}, []string{machine + "&client_id=app-1" + resource}, ""},
+		{"an app", app, []answered{given}, []string{"GET http://127.0.0.1:41741/msi/token?api-version=2019-08-01" + resource + "canary-header"}, ""},
+		{"busy for a moment", nil, []answered{{429, ``}, {410, ``}, given}, []string{machine + resource, machine + resource, machine + resource}, ""},
+		{"nobody there", nil, []answered{{}}, []string{machine + resource}, "169.254.169.254 does not answer as Azure does"},
+		{"another cloud", nil, []answered{{404, `<html>`}}, []string{machine + resource}, "HTTP 404"},
+		{"another's words", nil, []answered{{200, `<html>`}}, []string{machine + resource}, "does not answer as Azure does"},
+		{"no identity", nil, []answered{{400, `{"error":"invalid_request","error_description":"Identity not found canary"}`}}, []string{machine + resource}, "invalid_request: no identity is assigned"},
+		{"an app whose endpoint is gone", app, []answered{{}}, nil, "IDENTITY_ENDPOINT"},
+		{"an app without an address", map[string]string{"IDENTITY_ENDPOINT": "msi", "IDENTITY_HEADER": "canary-header"}, []answered{given}, []string{}, "IDENTITY_ENDPOINT"},
+		{"an answer without an end", nil, []answered{{200, strings.Repeat(" ", 65<<10)}}, []string{machine + resource}, "does not answer as Azure does"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, siteOf("acr"), registrytest.WithLogin())
+			registrytest.Push(t, w.Server.Host(), "acme/app", "v1", registrytest.Image(1, registrytest.Layer(1, 100)))
+			there := &metadata{answers: tt.answers}
+			c := w.client(Outside{Env: environment(tt.env), Transport: &entra{}, Metadata: there})
+			var err error
+			for i := range 3 {
+				_, err = c.Head(t.Context(), w.repo("acme/app"), "v1")
+				if i == 0 && tt.want != nil && !slices.Equal(there.asked, tt.want) {
+					t.Errorf("asked %q, want %q", there.asked, tt.want)
+				}
+			}
+			if tt.hint == "" {
+				if err != nil {
+					t.Errorf("%v\n%s", err, w.log())
+				}
+			} else if said := fmt.Sprint(err, " ", providers.HintOf(err)); err == nil || !strings.Contains(said, tt.hint) || !strings.Contains(said, w.host) || strings.Contains(said, "canary") {
+				t.Errorf("%v (hint %q), want %q and the host, and no secret", err, providers.HintOf(err), tt.hint)
+			}
+			if tt.want != nil && len(there.asked) != len(tt.want) {
+				t.Errorf("asked %d times for one registry, want %d", len(there.asked), len(tt.want))
+			}
+			if requests := w.Recorder.Mentions("canary-header"); len(requests) > 0 {
+				t.Errorf("the registry was sent the app's secret: %v", requests)
+			}
+		})
+	}
+	// What the environment names goes first, and then the machine is not asked.
+	w := newWorld(t, siteOf("acr"), registrytest.WithLogin())
+	outside := newChains(w.clock).outside()
+	there := &metadata{answers: []answered{given}}
+	outside.Metadata = there
+	if _, err := w.client(outside).Tags(t.Context(), w.repo("acme/app")); err != nil || len(there.asked) != 0 {
+		t.Errorf("with workload identity: %v, the metadata service was asked %q", err, there.asked)
+	}
+}
+
 // What one kind is told about a host is told to no other: the web interface of
 // Docker Hub gets the password of Docker Hub once, and a token from then on.
 func TestHubLogin(t *testing.T) {

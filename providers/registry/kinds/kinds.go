@@ -23,6 +23,7 @@ type Outside struct {
 	Env       func(name string) string          // the environment
 	ReadFile  func(name string) ([]byte, error) // files that the environment names
 	Transport http.RoundTripper                 // to the login of Azure
+	Metadata  http.RoundTripper                 // to the metadata service of a machine in Azure
 	AWS       ecr.Keys                          // the AWS SDK's chain
 	Google    gar.Token                         // Application Default Credentials
 }
@@ -34,7 +35,7 @@ func All(o Outside) []registry.Kind {
 		ecr.Kind(o.AWS),
 		ecrpublic.Kind(o.AWS),
 		gar.Kind(o.Google),
-		acr.Kind(acr.Options{Env: o.Env, ReadFile: o.ReadFile, Transport: o.Transport}),
+		acr.Kind(acr.Options{Env: o.Env, ReadFile: o.ReadFile, Transport: o.Transport, Metadata: o.Metadata}),
 		ghcr.Kind(o.Env),
 		dockerhub.Kind(),
 		harbor.Kind(),
