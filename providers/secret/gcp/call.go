@@ -53,14 +53,13 @@ func call[Q, R any](ctx context.Context, s *Store, param, value string, limit ti
 	return f(ctx, request)
 }
 
-// repeat makes a call that may safely be made more than once, until it is
-// answered, the context ends, or the patience does. pace is asked before each
-// attempt.
-func repeat[Q, R any](ctx context.Context, s *Store, m method, pace func() error, param, value string, f func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) (R, error) {
+// read makes a call that changes nothing, until it is answered, the context
+// ends, or the patience does.
+func read[Q, R any](ctx context.Context, s *Store, m method, param, value string, f func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) (R, error) {
 	p := s.patience()
 	for {
 		var none R
-		if err := pace(); err != nil {
+		if err := s.paces.take(ctx, m.group, "", bucket{}, 1); err != nil {
 			return none, err
 		}
 		answer, err := call(ctx, s, param, value, callPatience, f, request)
@@ -74,11 +73,6 @@ func repeat[Q, R any](ctx context.Context, s *Store, m method, pace func() error
 			return none, waited
 		}
 	}
-}
-
-// read is repeat for a call that has no bucket of a secret's own.
-func read[Q, R any](ctx context.Context, s *Store, m method, param, value string, f func(context.Context, Q, ...grpc.CallOption) (R, error), request Q) (R, error) {
-	return repeat(ctx, s, m, func() error { return s.paces.take(ctx, m.group, "", bucket{}, 1) }, param, value, f, request)
 }
 
 // again reports a failure after which the same call may succeed. What it did is

@@ -130,10 +130,8 @@ func (s *Store) Delete(ctx context.Context, name string, d secret.Deletion) (sec
 		return secret.Deleted{}, err
 	}
 	for _, v := range all {
-		if v.state == pb.SecretVersion_ENABLED {
-			if err := s.disable(ctx, op, name, v.number); err != nil {
-				return secret.Deleted{}, err
-			}
+		if err := s.turn(ctx, op, name, v, pb.SecretVersion_DISABLED); err != nil {
+			return secret.Deleted{}, err
 		}
 	}
 	return secret.Deleted{Final: waiting.final}, nil
@@ -178,13 +176,13 @@ func (s *Store) doom(ctx context.Context, op, name string, first *pb.Secret, spa
 // these milliseconds would go with it.
 func (s *Store) destroy(ctx context.Context, op, name string, sec *pb.Secret) error {
 	p := s.patience()
-	for sent := false; ; sent = true {
+	for {
 		if err := s.paces.ofSecret(ctx, name, 1); err != nil {
 			return s.explain(ctx, op, name, deleteSecret, err)
 		}
 		full := s.secretName(name)
 		_, err := call(ctx, s, "name", full, callPatience, s.api.DeleteSecret, &pb.DeleteSecretRequest{Name: full, Etag: sec.GetEtag()})
-		if err == nil || sent && status.Code(err) == codes.NotFound {
+		if err == nil || status.Code(err) == codes.NotFound { // it was there a moment ago
 			s.forget(name)
 			return nil
 		}
@@ -197,14 +195,45 @@ func (s *Store) destroy(ctx context.Context, op, name string, sec *pb.Secret) er
 	}
 }
 
-// disable makes a version unreadable; one that is destroyed or gone is so.
-func (s *Store) disable(ctx context.Context, op, name string, number int64) error {
-	full := s.versionName(name, strconv.FormatInt(number, 10))
-	_, err := repeat(ctx, s, disableVersion, func() error { return s.paces.ofVersion(ctx, full) }, "name", full, s.api.DisableSecretVersion, &pb.DisableSecretVersionRequest{Name: full})
-	if code := status.Code(err); code == codes.FailedPrecondition || code == codes.NotFound {
-		return nil
+// turn makes a version enabled or disabled, under its etag: a call that was
+// given up and arrives later finds another etag, and can not undo what was done
+// since. A version that is destroyed or gone stays so.
+func (s *Store) turn(ctx context.Context, op, name string, v version, to pb.SecretVersion_State) error {
+	p := s.patience()
+	full := s.versionName(name, strconv.FormatInt(v.number, 10))
+	m := enableVersion
+	if to == pb.SecretVersion_DISABLED {
+		m = disableVersion
 	}
-	return s.explain(ctx, op, name, disableVersion, err)
+	for {
+		if v.state == to || v.state == pb.SecretVersion_DESTROYED {
+			return nil
+		}
+		if err := s.paces.ofVersion(ctx, full); err != nil {
+			return s.explain(ctx, op, name, m, err)
+		}
+		var err error
+		if to == pb.SecretVersion_DISABLED {
+			_, err = call(ctx, s, "name", full, callPatience, s.api.DisableSecretVersion, &pb.DisableSecretVersionRequest{Name: full, Etag: v.etag})
+		} else {
+			_, err = call(ctx, s, "name", full, callPatience, s.api.EnableSecretVersion, &pb.EnableSecretVersionRequest{Name: full, Etag: v.etag})
+		}
+		if err == nil || status.Code(err) == codes.NotFound {
+			return nil
+		}
+		if status.Code(err) != codes.FailedPrecondition && !again(ctx, err) {
+			return s.explain(ctx, op, name, m, err)
+		}
+		if waited := p.wait(ctx, m, err); waited != nil {
+			return s.explain(ctx, op, name, m, waited)
+		}
+		number := v.number
+		if v, err = s.version(ctx, name, strconv.FormatInt(number, 10)); status.Code(err) == codes.NotFound {
+			return nil
+		} else if err != nil {
+			return s.explain(ctx, op, name, getVersion, err)
+		}
+	}
 }
 
 // Restore enables the versions that the deletion has disabled, and takes the
@@ -232,13 +261,11 @@ func (s *Store) Restore(ctx context.Context, name string) error {
 		return err
 	}
 	for _, v := range all {
-		if v.state == pb.SecretVersion_DESTROYED || slices.Contains(d.kept, v.number) {
+		if slices.Contains(d.kept, v.number) {
 			continue
 		}
-		full := s.versionName(name, strconv.FormatInt(v.number, 10))
-		_, err := repeat(ctx, s, enableVersion, func() error { return s.paces.ofVersion(ctx, full) }, "name", full, s.api.EnableSecretVersion, &pb.EnableSecretVersionRequest{Name: full})
-		if err != nil && status.Code(err) != codes.FailedPrecondition && status.Code(err) != codes.NotFound {
-			return s.explain(ctx, op, name, enableVersion, err)
+		if err := s.turn(ctx, op, name, v, pb.SecretVersion_ENABLED); err != nil {
+			return err
 		}
 	}
 	return s.patch(ctx, op, name, func(sec *pb.Secret) ([]string, error) {

@@ -60,7 +60,7 @@ func (s *Store) versions(ctx context.Context, op, name string) ([]version, error
 			if err != nil {
 				return nil, s.explain(ctx, op, name, listVersions, err)
 			}
-			all = append(all, version{number: n, created: v.GetCreateTime().AsTime(), state: v.GetState()})
+			all = append(all, version{number: n, created: v.GetCreateTime().AsTime(), state: v.GetState(), etag: v.GetEtag()})
 		}
 		next := answer.GetNextPageToken()
 		if next == "" {

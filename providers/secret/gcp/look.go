@@ -160,7 +160,7 @@ func (s *Store) version(ctx context.Context, name, id string) (version, error) {
 		return version{}, err
 	}
 	s.noted(name, number)
-	return version{number: number, created: v.GetCreateTime().AsTime(), state: v.GetState()}, nil
+	return version{number: number, created: v.GetCreateTime().AsTime(), state: v.GetState(), etag: v.GetEtag()}, nil
 }
 
 // numberOf is the number in the name of a version of this secret. Answers name

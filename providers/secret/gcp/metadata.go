@@ -336,4 +336,5 @@ type version struct {
 	number  int64
 	created time.Time
 	state   pb.SecretVersion_State
+	etag    string
 }

@@ -381,7 +381,11 @@ func (s *Store) retire(ctx context.Context, c *change, surplus []int64, kept int
 		if n == kept || len(aliases(sec, n)) > 0 {
 			continue
 		}
-		if err := s.disable(ctx, c.op, c.Name, n); err != nil {
+		v, err := s.version(ctx, c.Name, strconv.FormatInt(n, 10))
+		if err != nil {
+			return s.explain(ctx, c.op, c.Name, getVersion, err)
+		}
+		if err := s.turn(ctx, c.op, c.Name, v, pb.SecretVersion_DISABLED); err != nil {
 			return err
 		}
 		s.options.Notice(fmt.Sprintf("%s: one write was delivered twice; version %d holds the same payload as %d and was disabled", s.on(c.Name), n, kept))

@@ -178,10 +178,10 @@ type Made struct {
 }
 
 // Made lists the versions ever made of a secret, those of deleted ones included,
-// in the order in which they were made. Effects that are still to come have
-// happened then.
+// in the order in which they were made. See [Server.Land] for effects that are
+// still to come.
 func (s *Server) Made(name string) []Made {
-	s.Land()
+	s.due(s.clock.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lives := s.gone[name]
