@@ -49,7 +49,7 @@ const (
 // not be reached several times in a row and costs no further waiting. Its class
 // is not retryable for that reason. A later call, after a pause, probes whether
 // the host is back.
-var ErrDown = errors.New("the registry could not be reached and counts as down for the rest of this run")
+var ErrDown = errors.New("the registry could not be reached and counts as down until it answers again")
 
 // ErrFull is wrapped by every error about a quota that is used up: nothing more
 // can be written to the same repository until somebody makes room.
