@@ -145,6 +145,7 @@ func outcome(c *Config, diags Diagnostics) string {
 func showRegistry(b *strings.Builder, r Registry) {
 	fmt.Fprintf(b, "registry %s (%s)\n  host=%s path=%q kind=%s\n", r.Name, r.Range, r.Host, r.Path, r.Kind)
 	show(b, "plain_http", r.PlainHTTP, "create_repositories", r.CreateRepositories)
+	show(b, "created: scan_on_push", r.Created.ScanOnPush, "immutable_tags", r.Created.ImmutableTags, "kms_key", r.Created.KMSKey, "labels", shownLabels(r.Created.Labels))
 	show(b, "ca_file", r.CAFile, "client_cert", r.ClientCert, "client_key", r.ClientKey)
 	show(b, "concurrency", r.Concurrency, "requests_per_second", r.RequestsPerSecond, "max_bandwidth", r.MaxBandwidth)
 	show(b, "token_hosts", r.TokenHosts, "upload_hosts", r.UploadHosts)

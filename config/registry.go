@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -114,7 +115,66 @@ func (l *loader) registry(name string, s *scope) (Registry, bool) {
 	}
 	r.Host, r.Path = place.Host, place.Path
 	r.Kind = s.oneOf("kind", Kinds, kindOf(r.Host))
+	if inner := s.inner("repository_settings"); inner != nil {
+		r.Created = inner.repositorySettings(r)
+	}
 	return r, true
+}
+
+// settable are the kinds that can create a repository with a setting.
+var settable = map[string][]string{
+	"scan_on_push":   {"ecr", "harbor"},
+	"immutable_tags": {"ecr"},
+	"kms_key":        {"ecr"},
+	"labels":         {"ecr", "ecr-public"},
+}
+
+// repositorySettings reads what is created with. What the kind does not have is
+// refused here, not at the first repository that is created.
+func (s *scope) repositorySettings(r Registry) RepositorySettings {
+	found := RepositorySettings{
+		ScanOnPush: s.boolean("scan_on_push", false), ImmutableTags: s.boolean("immutable_tags", false), Labels: s.resourceTags("labels"),
+	}
+	if text, at, ok := s.text("kms_key"); ok {
+		if found.KMSKey = text; text == "" || len(text) > 2048 {
+			s.l.found.errorAt(at, "kms_key must name a key", "It is an ARN, an id or an alias of at most 2048 characters.", "")
+		}
+	}
+	if !r.CreateRepositories {
+		s.l.found.errorAt(s.at, "repository_settings without create_repositories", "They are for repositories that are created.", "add `create_repositories = true`")
+	}
+	for _, name := range slices.Sorted(maps.Keys(settable)) {
+		if s.has(name) && !slices.Contains(settable[name], r.Kind) {
+			s.l.found.errorAt(s.place(name), fmt.Sprintf("registries of the kind %s have no %s", r.Kind, name),
+				fmt.Sprintf("It is for the kind %s.", strings.Join(settable[name], " or ")), "")
+		}
+	}
+	return found
+}
+
+// resourceTags reads labels that AWS takes as tags of a resource
+// (docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html, "Tag
+// restrictions").
+func (s *scope) resourceTags(name string) map[string]string {
+	labels, at := s.labels(name), s.place(name)
+	if len(labels) > 50 {
+		s.l.found.errorAt(at, "too many labels", fmt.Sprintf("A repository has 50 at most, these are %d.", len(labels)), "")
+	}
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		detail := ""
+		switch value := labels[key]; {
+		case key == "" || utf8.RuneCountInString(key) > 128:
+			detail = "A name has 1 to 128 characters."
+		case utf8.RuneCountInString(value) > 256:
+			detail = "A value has at most 256 characters."
+		case strings.HasPrefix(strings.ToLower(key), "aws:"):
+			detail = "Names that begin with aws: are AWS's own."
+		default:
+			continue
+		}
+		s.l.found.errorAt(at, fmt.Sprintf("bad label %q", providers.Printable(key, 60)), detail, "")
+	}
+	return labels
 }
 
 func (s *scope) path(name string) string {

@@ -59,6 +59,7 @@ type Registry struct {
 	ClientCert         string
 	ClientKey          string
 	CreateRepositories bool
+	Created            RepositorySettings
 	Concurrency        int     // most requests at once; 0 when not set
 	RequestsPerSecond  float64 // 0 when not set
 	MaxBandwidth       int64   // bytes per second; 0 when not set
@@ -66,6 +67,15 @@ type Registry struct {
 	UploadHosts        []string
 	Auth               *Auth // nil: the credential files, then the cloud's own chain
 	Range              Range
+}
+
+// RepositorySettings are those of repositories that freightliner creates, as far
+// as the kind of the registry has them. The zero value is the registry's own choice.
+type RepositorySettings struct {
+	ScanOnPush    bool
+	ImmutableTags bool
+	KMSKey        string // empty for the registry's own encryption
+	Labels        map[string]string
 }
 
 // Kinds are the registry kinds that a registry block may name.

@@ -72,6 +72,7 @@ type registryLine struct {
 	ClientCert         string   `json:"client_cert,omitempty"`
 	ClientKey          string   `json:"client_key,omitempty"` // the path of the file
 	CreateRepositories bool     `json:"create_repositories,omitempty"`
+	Created            *created `json:"created,omitempty"`
 	Concurrency        int      `json:"concurrency,omitempty"`
 	RequestsPerSecond  float64  `json:"requests_per_second,omitempty"`
 	MaxBandwidth       int64    `json:"max_bandwidth,omitempty"`
@@ -81,18 +82,34 @@ type registryLine struct {
 	Touched            bool     `json:"touched,omitempty"`
 }
 
+// created is a config.RepositorySettings; nil when nothing is set.
+type created struct {
+	ScanOnPush    bool              `json:"scan_on_push,omitempty"`
+	ImmutableTags bool              `json:"immutable_tags,omitempty"`
+	KMSKey        string            `json:"kms_key,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+}
+
 func (r *Registry) line() *registryLine {
 	c := r.Config
+	var settings *created
+	if s := c.Created; s.ScanOnPush || s.ImmutableTags || s.KMSKey != "" || len(s.Labels) > 0 {
+		settings = (*created)(&s)
+	}
 	return &registryLine{
-		c.Name, c.Host, c.Path, c.Kind, c.PlainHTTP, c.CAFile, c.ClientCert, c.ClientKey, c.CreateRepositories,
+		c.Name, c.Host, c.Path, c.Kind, c.PlainHTTP, c.CAFile, c.ClientCert, c.ClientKey, c.CreateRepositories, settings,
 		c.Concurrency, c.RequestsPerSecond, c.MaxBandwidth, c.TokenHosts, c.UploadHosts, r.Auth, r.Touched,
 	}
 }
 
 func (l *registryLine) registry() Registry {
+	var settings config.RepositorySettings
+	if l.Created != nil {
+		settings = config.RepositorySettings(*l.Created)
+	}
 	return Registry{Auth: l.Auth, Touched: l.Touched, Config: config.Registry{
 		Name: l.Name, Host: l.Host, Path: l.Path, Kind: l.Kind, PlainHTTP: l.PlainHTTP, CAFile: l.CAFile,
-		ClientCert: l.ClientCert, ClientKey: l.ClientKey, CreateRepositories: l.CreateRepositories,
+		ClientCert: l.ClientCert, ClientKey: l.ClientKey, CreateRepositories: l.CreateRepositories, Created: settings,
 		Concurrency: l.Concurrency, RequestsPerSecond: l.RequestsPerSecond, MaxBandwidth: l.MaxBandwidth,
 		TokenHosts: l.TokenHosts, UploadHosts: l.UploadHosts,
 	}}

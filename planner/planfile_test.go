@@ -19,7 +19,8 @@ func richPlan() *Plan {
 	return &Plan{
 		State: D("f"),
 		Registries: []Registry{
-			{Config: config.Registry{Name: "prod", Host: "dst.example", Kind: "generic", PlainHTTP: true, TokenHosts: []string{"auth.example"}}, Auth: true, Touched: true},
+			{Config: config.Registry{Name: "prod", Host: "dst.example", Kind: "generic", PlainHTTP: true, TokenHosts: []string{"auth.example"},
+				CreateRepositories: true, Created: config.RepositorySettings{ScanOnPush: true, ImmutableTags: true, KMSKey: "alias/k", Labels: map[string]string{"b": "1", "a": "2"}}}, Auth: true, Touched: true},
 			{Config: config.Registry{Host: "src.example", Kind: "generic"}, Touched: true},
 		},
 		Blocks: []Block{

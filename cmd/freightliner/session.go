@@ -262,7 +262,7 @@ func (s *session) settingsOf(registries []config.Registry) ([]registry.Settings,
 		one := registry.Settings{
 			Host: r.Host, Path: r.Path, Kind: r.Kind, PlainHTTP: r.PlainHTTP,
 			Concurrency: r.Concurrency, RequestsPerSecond: r.RequestsPerSecond, MaxBandwidth: r.MaxBandwidth,
-			TokenHosts: r.TokenHosts, UploadHosts: r.UploadHosts, CreateRepositories: r.CreateRepositories,
+			TokenHosts: r.TokenHosts, UploadHosts: r.UploadHosts, CreateRepositories: r.CreateRepositories, Created: registry.RepositorySettings(r.Created),
 		}
 		for _, file := range []struct {
 			argument, name string

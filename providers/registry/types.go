@@ -25,6 +25,16 @@ type Settings struct {
 	Credential        CredentialFunc // from the auth block; nil for the Client's keychain
 	// CreateRepositories allows [Client.CreateRepository].
 	CreateRepositories bool
+	Created            RepositorySettings // of what it makes
+}
+
+// RepositorySettings are those of a repository that is created. A kind takes the
+// ones that it has; the zero value is the registry's own choice.
+type RepositorySettings struct {
+	ScanOnPush    bool
+	ImmutableTags bool
+	KMSKey        string // empty for the registry's own encryption
+	Labels        map[string]string
 }
 
 // Credential is what authenticates at one host: a user name and password, or a

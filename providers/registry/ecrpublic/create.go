@@ -19,8 +19,9 @@ func (c *cloud) create(ctx context.Context, api *registry.API, path string) erro
 		return err
 	}
 	in := struct {
-		Name string `json:"repositoryName"`
-	}{name}
+		Name string    `json:"repositoryName"`
+		Tags []ecr.Tag `json:"tags,omitempty"`
+	}{name, ecr.Tags(api.Settings().Created.Labels)}
 	err = c.service.Ask(ctx, api, op, on, "CreateRepository", "ecr-public:CreateRepository", in, nil)
 	if ecr.Has(err, "RepositoryAlreadyExistsException") {
 		return nil

@@ -18,7 +18,11 @@ func create(ctx context.Context, api *registry.API, path string) error {
 	q := registry.Request{Op: "create project", On: api.Host() + "/" + project, Endpoint: "project", Method: http.MethodPost,
 		URL: api.URL("/api/v2.0/projects", nil), OK: []int{http.StatusCreated, http.StatusConflict},
 		Header: http.Header{"Content-Type": {"application/json"}}, Authorize: authorize(api, path)}
-	body, err := json.Marshal(map[string]any{"project_name": project, "metadata": map[string]string{"public": "false"}})
+	metadata := map[string]string{"public": "false"}
+	if api.Settings().Created.ScanOnPush {
+		metadata["auto_scan"] = "true"
+	}
+	body, err := json.Marshal(map[string]any{"project_name": project, "metadata": metadata})
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,44 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// What the registry block sets is asked for when a repository is made, in the words
+// of each kind.
+func TestCreateWithSettings(t *testing.T) {
+	all := registry.RepositorySettings{ScanOnPush: true, ImmutableTags: true, KMSKey: "alias/registry", Labels: map[string]string{"team": "platform", "cost": "42"}}
+	for _, tt := range []struct {
+		kind, path string
+		settings   registry.RepositorySettings
+		want       string
+	}{
+		{"ecr", "acme/app", registry.RepositorySettings{}, `{"registryId":"123456789012","repositoryName":"acme/app"}`},
+		{"ecr", "acme/app", all, `{"registryId":"123456789012","repositoryName":"acme/app","imageTagMutability":"IMMUTABLE","imageScanningConfiguration":{"scanOnPush":true},` +
+			`"encryptionConfiguration":{"encryptionType":"KMS","kmsKey":"alias/registry"},"tags":[{"Key":"cost","Value":"42"},{"Key":"team","Value":"platform"}]}`},
+		{"ecr-public", registrytest.PublicAlias + "/app", all, `{"repositoryName":"app","tags":[{"Key":"cost","Value":"42"},{"Key":"team","Value":"platform"}]}`},
+		{"harbor", "acme/app", registry.RepositorySettings{}, `{"metadata":{"public":"false"},"project_name":"acme"}`},
+		{"harbor", "acme/app", all, `{"metadata":{"auto_scan":"true","public":"false"},"project_name":"acme"}`},
+	} {
+		t.Run(tt.kind, func(t *testing.T) {
+			w := newWorld(t, siteOf(tt.kind), registrytest.WithLogin())
+			w.registries()
+			registries, asked := w.answer, ""
+			w.answer = func(req *http.Request) *http.Response {
+				if strings.HasSuffix(req.Header.Get("X-Amz-Target"), ".CreateRepository") || strings.HasSuffix(req.URL.Path, "/projects") {
+					asked = bodyOf(req)
+				}
+				return registries(req)
+			}
+			c := w.client(Outside{AWS: keys}, w.login, func(o *registry.Options) { o.Registries[0].Created = tt.settings })
+			if err := c.CreateRepository(t.Context(), w.repo(tt.path)); err != nil || asked != tt.want {
+				t.Errorf("%v; asked\n     %s\nwant %s", err, asked, tt.want)
+			}
+			immutable, err := c.Immutable(t.Context(), w.repo(tt.path), "v1")
+			if want := tt.kind == "ecr" && tt.settings.ImmutableTags; err != nil || immutable != want {
+				t.Errorf("tags there are immutable: %t, %v; want %t", immutable, err, want)
+			}
+		})
+	}
+}
+
 // Where the first push makes the repository there is nothing to do.
 func TestCreateOnPush(t *testing.T) {
 	for _, kind := range []string{"generic", "acr", "ghcr", "dockerhub", "quay", "gitlab"} {
