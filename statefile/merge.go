@@ -146,17 +146,16 @@ func (e entry) decoded(address string) *Record {
 func sides(states ...*State) iter.Seq2[string, [3]entry] {
 	return func(yield func(string, [3]entry) bool) {
 		type head struct {
+			walk    walk
 			address string
 			e       entry
 			ok      bool
-			next    func() (string, entry, bool)
 		}
 		heads := make([]head, len(states))
 		for i, s := range states {
-			next, stop := iter.Pull2(s.merged(""))
-			defer stop()
-			heads[i].next = next
-			heads[i].address, heads[i].e, heads[i].ok = next()
+			h := &heads[i]
+			h.walk = s.walk("")
+			h.address, h.e, h.ok = h.walk.next()
 		}
 		for {
 			first := -1
@@ -174,7 +173,7 @@ func sides(states ...*State) iter.Seq2[string, [3]entry] {
 				h := &heads[i]
 				if h.ok && h.address == address {
 					side[i] = h.e
-					h.address, h.e, h.ok = h.next()
+					h.address, h.e, h.ok = h.walk.next()
 				}
 			}
 			if !yield(address, side) {

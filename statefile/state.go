@@ -74,24 +74,26 @@ func empty() *State {
 func parse(buf []byte) (*State, *Damage) {
 	s := &State{exists: true, hash: sha256.New()}
 	// The digest of the snapshot takes about as long as checking it; both only
-	// read, so they run side by side. Without a valid snapshot it is thrown away.
-	hashed := make(chan int, 1)
-	go func() {
-		end := len(buf)
-		if length := bytes.IndexByte(buf[:min(len(buf), maxLine)], '\n') + 1; length > 0 {
-			if at, endLength := findEnd(buf, length); endLength > 0 {
-				end = at + endLength
-			}
-		}
-		s.hash.Write(buf[:end])
-		hashed <- end
-	}()
+	// read, so in a large file they run side by side. Without a valid snapshot it
+	// is thrown away.
+	var hashing sync.WaitGroup
+	hashed := 0
+	if len(buf) > chunkSize {
+		hashing.Go(func() {
+			hashed = snapshotEnd(buf)
+			s.hash.Write(buf[:hashed])
+		})
+	}
 	snap, bad := parseSnapshot(buf)
-	end := <-hashed
+	hashing.Wait()
 	if bad != nil {
 		return nil, bad
 	}
-	if end != snap.end {
+	if len(buf) <= chunkSize {
+		hashed = snap.end
+		s.hash.Write(buf[:hashed])
+	}
+	if hashed != snap.end {
 		panic("statefile: two searches for the end line disagree")
 	}
 	s.snap = snap
@@ -115,6 +117,13 @@ func parse(buf []byte) (*State, *Damage) {
 	}
 	s.id = sync.OnceValue(s.identify)
 	return s, nil
+}
+
+// snapshotEnd is where the snapshot in buf ends if it is valid.
+func snapshotEnd(buf []byte) int {
+	header := bytes.IndexByte(buf[:min(len(buf), maxLine)], '\n') + 1
+	at, length := findEnd(buf, max(header, 1))
+	return at + length
 }
 
 // readFile reads a plain file of ours whole.
@@ -198,31 +207,47 @@ func (s *State) Under(prefix string) iter.Seq[Record] {
 // first address that is not before from.
 func (s *State) merged(from string) iter.Seq2[string, entry] {
 	return func(yield func(string, entry) bool) {
-		i := s.search(from)
-		k, _ := slices.BinarySearch(s.keys, from)
-		for i < len(s.snap.records) || k < len(s.keys) {
-			var e entry
-			var address string
-			if i < len(s.snap.records) {
-				e = s.entry(i)
-				address = s.address(i)
-			}
-			switch {
-			case i == len(s.snap.records) || k < len(s.keys) && s.keys[k] < address:
-				address = s.keys[k]
-				e = s.replay.changes[address]
-				k++
-			case k < len(s.keys) && s.keys[k] == address:
-				e = s.replay.changes[address]
-				i, k = i+1, k+1
-			default:
-				i++
-			}
-			if e.rest != "" && !yield(address, e) {
-				return
-			}
+		w := s.walk(from)
+		for address, e, ok := w.next(); ok && yield(address, e); address, e, ok = w.next() {
 		}
 	}
+}
+
+// walk is a place in the snapshot and the one in the journal's changes that
+// goes with it. Several states are walked side by side this way.
+type walk struct {
+	s    *State
+	i, k int // the next record of the snapshot, and of the sorted changes
+}
+
+func (s *State) walk(from string) walk {
+	k, _ := slices.BinarySearch(s.keys, from)
+	return walk{s, s.search(from), k}
+}
+
+// next is the next record that the journal did not remove, false at the end.
+func (w *walk) next() (address string, e entry, ok bool) {
+	for w.i < len(w.s.snap.records) || w.k < len(w.s.keys) {
+		if w.i < len(w.s.snap.records) {
+			e = w.s.entry(w.i)
+			address = w.s.address(w.i)
+		}
+		switch {
+		case w.i == len(w.s.snap.records) || w.k < len(w.s.keys) && w.s.keys[w.k] < address:
+			address = w.s.keys[w.k]
+			e = w.s.replay.changes[address]
+			w.k++
+		case w.k < len(w.s.keys) && w.s.keys[w.k] == address:
+			e = w.s.replay.changes[address]
+			w.i, w.k = w.i+1, w.k+1
+		default:
+			w.i++
+		}
+		if e.rest != "" {
+			return address, e, true
+		}
+	}
+	return "", entry{}, false
 }
 
 // entry is the i-th record of the snapshot.
