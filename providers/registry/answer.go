@@ -131,12 +131,12 @@ func readRefusal(resp *http.Response, secrets func(string) string) *refused {
 		if i == 8 {
 			break
 		}
-		code := strings.ToUpper(e.Code)
+		code := strings.ToUpper(secrets(e.Code)) // before its case hides a secret
 		a.codes = append(a.codes, code)
 		parts = append(parts, strings.TrimSpace(code+" "+e.Message))
 	}
 	if _, code, ok := strings.Cut("#"+document.Type, "#"); ok && document.Type != "" {
-		code = code[strings.LastIndex(code, "#")+1:]
+		code = secrets(code[strings.LastIndex(code, "#")+1:])
 		a.codes = append(a.codes, code)
 		parts = append(parts, code)
 	}
