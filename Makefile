@@ -60,23 +60,35 @@ bench-peers: build ## compare with crane, regsync, oras and skopeo; BENCH='-work
 # seed that reproduces it. KILLS and KILLTIME bound the kills of a real apply.
 KILLS    ?= 2000
 KILLTIME ?= 4h
-# How long each fuzz target runs, and which: make fuzz FUZZTIME=1h FUZZ=FuzzMerge.
+# Which fuzz targets run, for how long, or how often: make fuzz FUZZTIME=1h
+# FUZZ=FuzzMerge, or make fuzz ENGINE=libfuzzer FUZZRUNS=50000000 FUZZ=FuzzMerge.
+# libFuzzer is some ten times as fast; it needs Linux and clang.
+ENGINE   ?= go
 FUZZTIME ?= 30s
+FUZZRUNS ?= 1000000
 FUZZ     ?= Fuzz
+FUZZIN   ?= ./statefile ./planner ./providers ./providers/registry
 # A file system in memory, where there is one: a kill does not ask whether the
 # disk is fast, and the real registries sync a lot.
 CRASHTMP ?= $(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp)
 
-.PHONY: crash fuzz bench
+.PHONY: crash fuzz fuzz-go fuzz-libfuzzer bench
 crash: tools ## the full campaigns: 2,000 kills of a real apply, 200,000 crash states, damage, merges, faults, locks
 	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y strace; } || echo "crash: strace is not here and can not be installed: kills at single file operations are left out"
 	$(GO) test ./statefile -run Campaign -v -timeout 3h -campaign=full
 	TMPDIR=$(CRASHTMP) FREIGHTLINER_TEST_BIN=$(TOOLS) $(GO) test ./cmd/freightliner -run '^Test(Crash|Fault)Campaign$$' -v -timeout 12h -campaign=full -campaign-kills=$(KILLS) -campaign-time=$(KILLTIME)
 
-fuzz: ## each fuzz target of state and plan for FUZZTIME, with the executions it made
-	@for p in ./statefile ./planner; do for f in $$($(GO) test $$p -list '^$(FUZZ)' | grep ^Fuzz); do \
+fuzz: fuzz-$(ENGINE) ## each fuzz target for FUZZTIME, or FUZZRUNS executions with ENGINE=libfuzzer
+
+fuzz-go:
+	@for p in $(FUZZIN); do for f in $$($(GO) test $$p -list '^$(FUZZ)' | grep ^Fuzz); do \
 		printf '%s %s: ' $$p $$f; out=$$($(GO) test $$p -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) 2>&1) || { echo "$$out"; exit 1; }; \
 		echo "$$out" | grep -o 'execs: [0-9]*' | tail -1; done; done
+
+fuzz-libfuzzer:
+	@command -v clang >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y clang; } || { echo "fuzz: libFuzzer comes with clang, which is not here; without ENGINE the engine of go test runs"; exit 1; }
+	@for p in $(FUZZIN); do for f in $$($(GO) test $$p -list '^$(FUZZ)' | grep ^Fuzz); do \
+		printf '%s %s: ' $$p $$f; GO=$(GO) .ci/libfuzzer $$p $$f $(FUZZRUNS) || exit 1; done; done
 
 bench: ## the speed that is promised for the state: 100 MB opened, compacted, journalled, in memory
 	$(GO) test ./statefile -run '^TestOneTag' -bench 'Open|Compact' -benchtime 5x -v | grep -v '^=== '

@@ -11,6 +11,7 @@ import (
 
 	"freightliner/config"
 	"freightliner/providers"
+	"freightliner/providers/fuzz"
 	"freightliner/statefile"
 )
 
@@ -157,7 +158,7 @@ func FuzzDecodePlan(f *testing.F) {
 	f.Add(encoded(f, richPlan()))
 	f.Add(encoded(f, &Plan{}))
 	f.Add([]byte("not zstd"))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	fuzz.Run(f, func(t *testing.T, b []byte) {
 		p, err := Decode(bytes.NewReader(b))
 		if err != nil {
 			return
@@ -178,7 +179,7 @@ func FuzzDecodePlanContent(f *testing.F) {
 	}
 	f.Add(b.String())
 	f.Add(`{"freightliner":"plan","v":1}` + "\n")
-	f.Fuzz(func(t *testing.T, content string) {
+	fuzz.Run(f, func(t *testing.T, content string) {
 		p, err := decode(strings.NewReader(ended(content)))
 		if err != nil {
 			return

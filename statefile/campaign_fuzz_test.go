@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"freightliner/providers"
+	"freightliner/providers/fuzz"
 	. "freightliner/statefile"
 )
 
@@ -64,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte(reseal(snapshotText)))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	fuzz.Run(f, func(t *testing.T, data []byte) {
 		if len(data) <= 4096 {
 			consistent(t, data)
 		}
@@ -81,7 +82,7 @@ func FuzzDecodeSealed(f *testing.F) {
 	}
 	f.Add([]byte(`{"a":"tree.c","k":"pod","colour":"blue","deep":{"a":[1,null]},"p":"00000000"`))
 	header, _, _ := strings.Cut(reseal(snapshotText), "\n")
-	f.Fuzz(func(t *testing.T, lines []byte) {
+	fuzz.Run(f, func(t *testing.T, lines []byte) {
 		if len(lines) > 2048 {
 			return
 		}
@@ -111,7 +112,7 @@ func FuzzReplay(f *testing.F) {
 		f.Add([]byte(lines), byte(0))
 		f.Add([]byte(lines), byte(20))
 	}
-	f.Fuzz(func(t *testing.T, lines []byte, cut byte) {
+	fuzz.Run(f, func(t *testing.T, lines []byte, cut byte) {
 		if len(lines) > 2048 {
 			return
 		}
@@ -152,7 +153,7 @@ func FuzzMerge(f *testing.F) {
 	f.Add([]byte{}, []byte{})
 	f.Add([]byte{0, 1, 3, 9}, []byte{0, 1, 4, 12})
 	f.Add([]byte{7, 2, 1, 0}, []byte{1, 5, 7, 2, 8, 3})
-	f.Fuzz(func(t *testing.T, ours, theirs []byte) {
+	fuzz.Run(f, func(t *testing.T, ours, theirs []byte) {
 		if len(ours)+len(theirs) > 64 {
 			return
 		}

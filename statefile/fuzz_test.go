@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"freightliner/providers/fuzz"
 	. "freightliner/statefile"
 	"freightliner/statefile/statefiletest"
 )
@@ -76,7 +77,7 @@ func FuzzRead(f *testing.F) {
 	for _, data := range seeds(f) {
 		f.Add(data)
 	}
-	f.Fuzz(readsSafely)
+	fuzz.Run(f, readsSafely)
 }
 
 // FuzzJournal puts any lines behind a snapshot, with their checksums put right,
@@ -85,7 +86,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(journalText)
 	f.Add(journalText + `{"j":"close","done":2,"failed":0,"~":"00000000"}`)
 	f.Add(newerFiles["newer-journal-member.state"])
-	f.Fuzz(func(t *testing.T, journal string) {
+	fuzz.Run(f, func(t *testing.T, journal string) {
 		var b strings.Builder
 		b.WriteString(snapshotText)
 		for line := range strings.Lines(journal) {
@@ -103,7 +104,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(`"k":"tree","to":"x"`)
 	f.Add(`"k":"tag","d":"` + string(digest(1)) + `","s":"` + string(digest(2)) + `","sel":"a","protect":true`)
 	f.Add(`"k":"pod","colour":"blue","deep":{"a":[1,null]}`)
-	f.Fuzz(func(t *testing.T, members string) {
+	fuzz.Run(f, func(t *testing.T, members string) {
 		if strings.Contains(members, "\n") {
 			return
 		}

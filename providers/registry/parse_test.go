@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"freightliner/providers"
+	"freightliner/providers/fuzz"
 )
 
 const (
@@ -228,7 +229,7 @@ func TestParseReferrerTag(t *testing.T) {
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(someManifest), ociManifest)
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[`+descriptorOf(ociManifest, digestA, "10", `,"platform":{"os":"linux","architecture":"amd64"}`)+`]}`), "")
-	f.Fuzz(func(t *testing.T, raw []byte, contentType string) {
+	fuzz.Run(f, func(t *testing.T, raw []byte, contentType string) {
 		m, err := parseManifest(raw, contentType)
 		if err != nil {
 			return
@@ -261,7 +262,7 @@ func FuzzManifest(f *testing.F) {
 func FuzzChallenge(f *testing.F) {
 	f.Add(`Bearer realm="https://a/token",service="s", Basic realm=x`)
 	f.Add(`Negotiate abc==,Bearer realm="\"`)
-	f.Fuzz(func(t *testing.T, line string) {
+	fuzz.Run(f, func(t *testing.T, line string) {
 		all := parseChallenges([]string{line})
 		if len(all) > maxChallenges {
 			t.Fatalf("%d challenges", len(all))
@@ -275,7 +276,7 @@ func FuzzChallenge(f *testing.F) {
 func FuzzLink(f *testing.F) {
 	f.Add(`</v2/_catalog?last=b&n=2>; rel="next"`)
 	f.Add(`<a>;x="<b>", <c>; rel=next`)
-	f.Fuzz(func(t *testing.T, line string) {
+	fuzz.Run(f, func(t *testing.T, line string) {
 		if target := nextLink([]string{line}); !strings.Contains(line, target) {
 			t.Fatalf("%q is not in the header", target)
 		}
@@ -288,7 +289,7 @@ func FuzzLocation(f *testing.F) {
 	for _, s := range []string{"/v2/a?x=1", "https://reg.example/u", "http://reg.example/u", "//evil/u", "https://u@evil", "https://store.example/x"} {
 		f.Add(s)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	fuzz.Run(f, func(t *testing.T, text string) {
 		u, foreign, err := r.resolve(base, text, []string{"store.example"})
 		if err != nil {
 			return
@@ -305,7 +306,7 @@ func FuzzLocation(f *testing.F) {
 func FuzzCredentialFile(f *testing.F) {
 	f.Add([]byte(`{"auths":{"reg.example":{"auth":"dTpw"}},"credHelpers":{"x":"y"},"credsStore":"z"}`))
 	f.Add([]byte(`{"auths":{"https://index.docker.io/v1/":{"identitytoken":"t"}}}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	fuzz.Run(f, func(t *testing.T, raw []byte) {
 		file, err := parseCredentialFile("config.json", raw)
 		if err != nil {
 			return
