@@ -19,8 +19,9 @@ import (
 // the configuration gives them, with an audit line before and after each use of
 // a payload. It is safe for concurrent use.
 type Client struct {
-	audit Audit
-	rand  io.Reader
+	audit  Audit
+	rand   io.Reader
+	filter *Filter
 
 	mu     sync.Mutex
 	stores map[string]*lazy
@@ -39,13 +40,17 @@ type lazy struct {
 
 // Options are what a Client needs from outside.
 type Options struct {
-	Audit Audit     // required
-	Rand  io.Reader // for tokens; nil for crypto/rand
+	Audit  Audit     // required
+	Filter *Filter   // watches each payload while it is read or written; nil for none
+	Rand   io.Reader // for tokens; nil for crypto/rand
 }
 
 // NewClient makes a Client without stores.
 func NewClient(o Options) *Client {
-	c := &Client{audit: o.Audit, rand: o.Rand, stores: map[string]*lazy{}}
+	c := &Client{audit: o.Audit, rand: o.Rand, filter: o.Filter, stores: map[string]*lazy{}}
+	if c.filter == nil {
+		c.filter = &Filter{}
+	}
 	if c.rand == nil {
 		c.rand = rand.Reader
 	}
@@ -214,6 +219,8 @@ func (c *Client) GetSecrets(ctx context.Context, reason, store string, requests 
 			i := waiting[reading.Ref][0]
 			waiting[reading.Ref] = waiting[reading.Ref][1:]
 			entries[i].After, entries[i].Failure = reading.Version.ID, reading.Err
+			end := c.filter.Watch(reading.Value)
+			defer end()
 			got(part[i], reading)
 		})
 		c.concluded(ctx, entries...)
@@ -256,6 +263,7 @@ func (c *Client) PutSecret(ctx context.Context, why Why, store string, w Write) 
 	if err := c.intend(ctx, e); err != nil {
 		return Version{}, err
 	}
+	defer c.filter.Watch(w.Value)()
 	v, err := l.store.Write(ctx, w)
 	e.After, e.Failure = v.ID, err
 	c.concluded(ctx, e)

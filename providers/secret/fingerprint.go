@@ -96,3 +96,10 @@ func (k *FingerprintKey) mac(parts ...[]byte) []byte {
 	})
 	return sum
 }
+
+// Planned is a fingerprint of a value that people chose, for a plan: equal
+// values at one address have equal fingerprints, so that equal inputs give
+// equal plans. It is no more secret than the key keeps it.
+func (k *FingerprintKey) Planned(address string, v Value) string {
+	return k.with(k.mac([]byte("freightliner/fp/plan"), []byte(address))[:16], address, v, false)
+}
