@@ -16,6 +16,9 @@ func (w *walk) try(i int) result {
 		return result{because: full}
 	}
 	w.emit(Event{Type: Started, Action: i, Attempt: w.attempt(i)})
+	if a.Kind == statefile.KindSecret {
+		return w.secret(i)
+	}
 	if w.recorded(i) {
 		return result{already: true} // an earlier apply of the same plan did it
 	}

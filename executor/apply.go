@@ -3,13 +3,16 @@ package executor
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
 	"freightliner/planner"
 	"freightliner/providers"
 	"freightliner/providers/registry"
+	"freightliner/providers/secret"
 	"freightliner/statefile"
 )
 
@@ -18,6 +21,12 @@ type Run struct {
 	State   *statefile.State // as the plan's preconditions are checked against it
 	Journal Journal
 	Client  *registry.Client
+
+	// Of plans with secrets.
+	Secrets         *secret.Client
+	Value           func(address string) (secret.Value, error) // the configuration's value for a block
+	FingerprintKeys map[string]*secret.FingerprintKey          // by name of the store
+	Rand            io.Reader                                  // nil for crypto/rand
 }
 
 const (
@@ -42,6 +51,9 @@ func Apply(ctx context.Context, plan *planner.Plan, run Run, opts Options) *Summ
 	w.underway.Wait()
 	stopWatch()
 	w.giveUp()
+	for _, work := range w.secretWork {
+		work.value.Zero()
+	}
 	w.summary.Duration = w.opts.Clock.Now().Sub(started)
 	w.total()
 	return w.summary
@@ -64,17 +76,26 @@ type walk struct {
 	failures int
 	full     map[providers.Repository]string // repositories whose quota is used up, and the action that met it
 	summary  *Summary
+
+	intents    map[string]statefile.Intent // of an interrupted run, by address
+	secretWork map[int]*secretWork         // by action
 }
 
 func newWalk(ctx context.Context, plan *planner.Plan, run Run, opts Options) *walk {
 	n := len(plan.Actions)
 	w := &walk{
 		plan: plan, run: run, opts: opts, copier: registry.NewCopier(run.Client), ctx: ctx,
-		attempts: map[int]int{}, full: map[providers.Repository]string{}, summary: &Summary{Outcomes: make([]Outcome, n), Errors: make([]error, n)},
+		attempts: map[int]int{}, intents: map[string]statefile.Intent{}, secretWork: map[int]*secretWork{}, full: map[providers.Repository]string{}, summary: &Summary{Outcomes: make([]Outcome, n), Errors: make([]error, n)},
 	}
 	w.opts.Parallelism = cmp.Or(opts.Parallelism, defaultParallelism)
 	if opts.Clock == nil {
 		w.opts.Clock = registry.SystemClock{}
+	}
+	if run.Rand == nil {
+		w.run.Rand = rand.Reader
+	}
+	for _, intent := range run.State.Intents() {
+		w.intents[intent.Address] = intent
 	}
 	if opts.Retries == 0 {
 		w.opts.Retries = defaultRetries
@@ -253,7 +274,7 @@ func (w *walk) done(i int, r result) {
 func (w *walk) fail(i int, outcome Outcome, err error) {
 	w.summary.Outcomes[i], w.summary.Errors[i] = outcome, err
 	w.emit(Event{Type: Failed, Action: i, Err: err})
-	if jerr := w.run.Journal.Fail(w.plan.Actions[i].Address, providers.ClassOf(err)); jerr != nil {
+	if jerr := w.run.Journal.Fail(w.plan.Actions[i].Address, w.failureClass(i, err)); jerr != nil {
 		w.journalFailed(jerr)
 	}
 	if a := &w.plan.Actions[i]; errors.Is(err, registry.ErrFull) && w.full[a.To] == "" {

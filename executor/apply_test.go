@@ -379,7 +379,8 @@ func (j *brokenJournal) Done(changes ...statefile.Change) error {
 	}
 	return nil
 }
-func (j *brokenJournal) Fail(string, providers.Class) error { return nil }
+func (j *brokenJournal) Fail(string, providers.Class) error  { return nil }
+func (j *brokenJournal) Intent(string, string, string) error { return nil }
 
 func TestNoEffectAfterTheJournalFailed(t *testing.T) {
 	b := newBench(t)

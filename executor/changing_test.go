@@ -205,8 +205,9 @@ func TestWrittenButNotRecorded(t *testing.T) {
 // forgetful is a journal whose file never reached the disk.
 type forgetful struct{}
 
-func (forgetful) Done(...statefile.Change) error     { return nil }
-func (forgetful) Fail(string, providers.Class) error { return nil }
+func (forgetful) Done(...statefile.Change) error      { return nil }
+func (forgetful) Fail(string, providers.Class) error  { return nil }
+func (forgetful) Intent(string, string, string) error { return nil }
 
 // TestDigestWinsOverTag: of "tag@digest" the digest is what is copied, wherever the
 // tag points, and the destination gets the tag that was asked for and no other.

@@ -44,7 +44,7 @@ type lane struct {
 	over    func()
 }
 
-// pair are the hosts that an action talks to. Where the action does not say
+// pair are the hosts that an action talks to; for a secret it is its store. Where the action does not say
 // (it deletes, forgets or records), they are its block's.
 type pair struct{ from, to string }
 
@@ -62,6 +62,9 @@ func newLanes(plan *planner.Plan, parallelism int, expect func(from, to provider
 	for i := range plan.Actions {
 		a := &plan.Actions[i]
 		p := pair{cmp.Or(a.From.Host, blocks[a.Block].from), cmp.Or(a.To.Host, blocks[a.Block].to)}
+		if a.Secret != nil {
+			p = pair{to: a.Secret.Place}
+		}
 		n, ok := known[p]
 		if !ok {
 			n = int32(len(ls.all))

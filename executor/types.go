@@ -13,6 +13,9 @@ type Journal interface {
 	// Done records what is true now; it returns when the record survives the
 	// death of the process. An error is final: no further effect may start.
 	Done(changes ...statefile.Change) error
+	// Intent records durably what is about to be done and can not be repeated
+	// blindly. On an error it must not be done.
+	Intent(address, op, token string) error
 	// Fail records that an action did not succeed.
 	Fail(address string, class providers.Class) error
 }

@@ -22,6 +22,8 @@ type builder struct {
 	write   map[string]int   // destination "host/path:tag" or "host/path@subject" -> index of the action that writes it, where a chain reads it
 	writers map[string][]int // units by destination: a tree's "host/prefix", an image's "host/path:tag"
 	moved   map[blobAt]bool
+
+	secretActions map[int]int // unit to its action
 }
 
 // claim is who writes a destination tag, and from where.
@@ -33,16 +35,19 @@ func compare(in Input, w *world) *Plan {
 	b := &builder{
 		in: in, filter: newFilter(in.Targets, in.Exclude).pull(w.units), world: w,
 		plan:  &Plan{Destroy: in.Destroy},
-		owner: map[string]claim{}, write: map[string]int{}, writers: writers(w.units), moved: map[blobAt]bool{},
+		owner: map[string]claim{}, write: map[string]int{}, secretActions: map[int]int{}, writers: writers(w.units), moved: map[blobAt]bool{},
 	}
 	if in.State.Exists() {
 		b.plan.State = in.State.ID()
 	}
 	for i, u := range w.units {
-		if u.tree != nil {
+		switch {
+		case u.tree != nil:
 			b.tree(i, u)
-		} else {
+		case u.image != nil:
 			b.image(i, u)
+		default:
+			b.secret(i, u)
 		}
 	}
 	for _, g := range w.gone {
@@ -539,6 +544,9 @@ func (s *repoSide) leave(record statefile.Record) {
 func writers(all []unit) map[string][]int {
 	by := map[string][]int{}
 	for i, u := range all {
+		if u.secret != nil {
+			continue
+		}
 		_, to := u.places()
 		place := to.String()
 		if u.image != nil {

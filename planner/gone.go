@@ -18,6 +18,10 @@ import (
 // says prevent_destroy, and only while the destination has exactly the recorded
 // digest. Everything else is forgotten, which touches no registry.
 func (b *builder) gone(g goneWorld) {
+	if g.record.Kind == statefile.KindSecret {
+		b.goneSecret(g)
+		return
+	}
 	block := b.block(Block{
 		Address: g.address, Kind: g.record.Kind, Destination: g.record.Destination,
 		OnRemove: g.record.OnRemove, Protect: g.record.Protect,

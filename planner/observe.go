@@ -38,6 +38,7 @@ type observer struct {
 	seen  Observed
 	ready []chan struct{} // by unit: closed when what it will write is known
 
+	intents map[string]statefile.Intent     // left by interrupted runs, by address
 	planned map[string]map[string]forecast  // destination repository -> tag -> what a block will write
 	needed  map[blobAt]providers.Repository // the first repository, by name, that wants the blob and may have it
 }
@@ -59,14 +60,18 @@ func observe(ctx context.Context, in Input) (*world, error) {
 	o := &observer{
 		in: in, filter: newFilter(in.Targets, in.Exclude), client: in.Client,
 		world: &world{
-			trees: map[int]*treeWorld{}, image: map[int]*imageWorld{},
+			trees: map[int]*treeWorld{}, image: map[int]*imageWorld{}, secrets: map[int]*secretWorld{},
 			contents: map[providers.Digest]*content{}, blobs: map[providers.Digest]int64{}, present: map[blobAt]bool{},
 		},
 		planned: map[string]map[string]forecast{},
 		needed:  map[blobAt]providers.Repository{},
+		intents: map[string]statefile.Intent{},
 	}
 	if !in.Destroy {
 		o.world.units, _ = units(in.Config)
+	}
+	for _, intent := range in.State.Intents() {
+		o.intents[intent.Address] = intent
 	}
 	o.filter = o.filter.pull(o.world.units)
 	o.ready = make([]chan struct{}, len(o.world.units))
@@ -79,6 +84,7 @@ func observe(ctx context.Context, in Input) (*world, error) {
 		group.Go(func() error { return o.unit(ctx, i) })
 	}
 	group.Go(func() error { return o.gone(ctx) })
+	group.Go(func() error { return o.secrets(ctx) })
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -98,6 +104,9 @@ func (o *observer) unit(ctx context.Context, i int) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if u.secret != nil {
+		return nil // looked at store by store, see secrets
 	}
 	if u.tree != nil {
 		w, err := o.tree(ctx, u)
@@ -578,6 +587,7 @@ func (o *observer) count(more Observed) {
 	o.seen.Repositories += more.Repositories
 	o.seen.Tags += more.Tags
 	o.seen.Manifests += more.Manifests
+	o.seen.Secrets += more.Secrets
 	o.seen.Failed += more.Failed
 	if o.in.Progress != nil {
 		o.in.Progress(o.seen)

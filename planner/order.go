@@ -9,11 +9,12 @@ import (
 	"freightliner/providers"
 )
 
-// unit is a tree or an image while blocks are put in order.
+// unit is a tree, an image or a secret while blocks are put in order.
 type unit struct {
 	address   string
 	tree      *config.Tree
 	image     *config.Image
+	secret    *config.SecretBlock
 	rng       config.Range
 	dependsOn []string
 
@@ -27,7 +28,7 @@ type unit struct {
 // block comes after those that feed it and those it depends on, and else by
 // address. A cycle has no order and is a diagnostic that prints it.
 func units(cfg *config.Config) ([]unit, config.Diagnostics) {
-	all := make([]unit, 0, len(cfg.Trees)+len(cfg.Images))
+	all := make([]unit, 0, len(cfg.Trees)+len(cfg.Images)+len(cfg.Secrets))
 	for i := range cfg.Trees {
 		t := &cfg.Trees[i]
 		all = append(all, unit{address: t.Address, tree: t, rng: t.Range, dependsOn: t.DependsOn})
@@ -36,8 +37,13 @@ func units(cfg *config.Config) ([]unit, config.Diagnostics) {
 		m := &cfg.Images[i]
 		all = append(all, unit{address: m.Address, image: m, rng: m.Range, dependsOn: m.DependsOn})
 	}
+	for i := range cfg.Secrets {
+		s := &cfg.Secrets[i]
+		all = append(all, unit{address: s.Address, secret: s, rng: s.Range, dependsOn: s.DependsOn})
+	}
 	slices.SortFunc(all, func(a, b unit) int { return strings.Compare(a.address, b.address) })
 	linkFeeders(all)
+	linkSecrets(all)
 	linkDependencies(all)
 	return sortUnits(cfg, all)
 }
@@ -49,6 +55,9 @@ func linkFeeders(all []unit) {
 	written := map[string][]int{}   // a tree's destination prefix, or an image's destination with its tag
 	readBelow := map[string][]int{} // a tree's source prefix
 	for i, u := range all {
+		if u.secret != nil {
+			continue
+		}
 		if u.tree != nil {
 			written[u.tree.Destination.String()] = append(written[u.tree.Destination.String()], i)
 			readBelow[u.tree.Source.String()] = append(readBelow[u.tree.Source.String()], i)
@@ -69,6 +78,9 @@ func linkFeeders(all []unit) {
 		}
 	}
 	for i, u := range all {
+		if u.secret != nil {
+			continue
+		}
 		source, destination := u.places()
 		for _, prefix := range prefixes(source) { // somebody writes a tree at or above what we read
 			for _, from := range written[prefix] {

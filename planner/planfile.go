@@ -15,6 +15,7 @@ import (
 
 	"freightliner/config"
 	"freightliner/providers"
+	"freightliner/providers/secret"
 	"freightliner/statefile"
 )
 
@@ -138,12 +139,13 @@ type actionLine struct {
 	Present   int64            `json:"present,omitempty"`
 	Requests  int              `json:"requests,omitempty"`
 	Needs     []int            `json:"needs,omitempty"`
+	Secret    *SecretChange    `json:"secret,omitempty"`
 }
 
 func (a *Action) line() *actionLine {
 	return &actionLine{
 		a.Address, a.Kind, a.Verb, a.Cause, a.Reason, a.Block, place(a.From), a.FromTag, place(a.To), a.ToTag,
-		a.Pin, a.Want, a.Observed, a.Prior, a.Fresh, a.Referrers, a.Bytes, a.Present, a.Requests, a.Needs,
+		a.Pin, a.Want, a.Observed, a.Prior, a.Fresh, a.Referrers, a.Bytes, a.Present, a.Requests, a.Needs, a.Secret,
 	}
 }
 
@@ -152,7 +154,7 @@ func (l *actionLine) action() Action {
 		Address: l.Address, Kind: l.Kind, Verb: l.Verb, Cause: l.Cause, Reason: l.Reason, Block: l.Block,
 		From: repositoryOf(l.From), FromTag: l.FromTag, To: repositoryOf(l.To), ToTag: l.ToTag,
 		Pin: l.Pin, Want: l.Want, Observed: l.Observed, Prior: l.Prior, Fresh: l.Fresh, Referrers: l.Referrers,
-		Bytes: l.Bytes, Present: l.Present, Requests: l.Requests, Needs: l.Needs,
+		Bytes: l.Bytes, Present: l.Present, Requests: l.Requests, Needs: l.Needs, Secret: l.Secret,
 	}
 }
 
@@ -352,7 +354,7 @@ func canonical(raw []byte, v any) error {
 
 // plausible checks that an action is one that New could have planned.
 func (a *Action) plausible() error {
-	kinds := []statefile.Kind{statefile.KindTree, statefile.KindImage, statefile.KindRepo, statefile.KindTag, statefile.KindReferrers}
+	kinds := []statefile.Kind{statefile.KindTree, statefile.KindImage, statefile.KindRepo, statefile.KindTag, statefile.KindReferrers, statefile.KindSecret}
 	tagged := a.Kind == statefile.KindTag || a.Kind == statefile.KindImage
 	switch {
 	case !slices.Contains(Verbs, a.Verb):
@@ -361,10 +363,46 @@ func (a *Action) plausible() error {
 		return fmt.Errorf("cause %s is unknown", providers.Printable(string(a.Cause), 40))
 	case !slices.Contains(kinds, a.Kind):
 		return fmt.Errorf("kind %s is unknown", providers.Printable(string(a.Kind), 40))
+	case (a.Kind == statefile.KindSecret) != (a.Secret != nil):
+		return errors.New("a secret without what is done with it")
+	case a.Kind == statefile.KindSecret:
+		return a.Secret.plausible(a.Verb)
 	case a.Verb == Delete && (!tagged || a.Prior == "" || a.Prior != a.Observed):
 		return errors.New("a delete of what is not recorded")
 	case tagged && a.Verb != Delete && a.Verb != Forget && (a.Pin == "" || a.Want == ""):
 		return errors.New("a copy of nothing")
+	}
+	return nil
+}
+
+// plausible checks that a change is one that New could have planned for verb.
+func (c *SecretChange) plausible(verb Verb) error {
+	var names []string
+	switch {
+	case c.Place == "" || c.Name == "":
+		return errors.New("a secret without a place")
+	case !slices.Contains([]Verb{Create, Update, Adopt, Delete, Forget}, verb):
+		return fmt.Errorf("a secret does not know %s", verb)
+	case verb != Forget && c.Store == "":
+		return errors.New("a secret without a store")
+	case verb == Delete && (c.Prior == "" || c.Expect != c.Prior && c.Expect != ""):
+		return errors.New("a delete of a secret that is not recorded")
+	case (verb == Create) && (!c.Write || c.Metadata == nil || c.Found), verb == Update && !c.Write && !c.Update, verb != Create && verb != Update && (c.Write || c.Update):
+		return errors.New("a secret's change and its verb do not agree")
+	case c.Update && c.Metadata == nil:
+		return errors.New("metadata is to be changed, and there is none")
+	case c.Write && !slices.Contains([]string{"value", "json", "generate", "copy"}, c.Way):
+		return errors.New("a value from nowhere")
+	case (c.Way == "generate") != (c.Recipe != nil), (c.Way == "copy") != (c.From != nil):
+		return errors.New("a secret's value has no single source")
+	case c.Recipe != nil && secret.CheckRecipe(*c.Recipe) != nil:
+		return errors.New("a secret's recipe can not be followed")
+	case c.Merge && c.Way != "json":
+		return errors.New("only a JSON object has keys")
+	case c.Drop != "" && json.Unmarshal([]byte(c.Drop), &names) != nil:
+		return errors.New("keys to be dropped are no list")
+	case c.Window < 0 || c.Window > 3650:
+		return errors.New("a window is out of range")
 	}
 	return nil
 }

@@ -27,7 +27,9 @@ func (p *Plan) Totals() Totals {
 		a := &p.Actions[i]
 		t.Bytes += a.Bytes
 		t.Present += a.Present
-		t.Requests += a.Requests
+		if a.Kind != statefile.KindSecret { // a transfer is of images
+			t.Requests += a.Requests
+		}
 		if a.Kind == statefile.KindTree {
 			continue
 		}
@@ -36,6 +38,9 @@ func (p *Plan) Totals() Totals {
 	}
 	for _, b := range p.Blocks {
 		t.Unchanged += b.Unchanged
+		if b.Kind == statefile.KindSecret {
+			t.Secrets += b.Unchanged
+		}
 		t.Left += b.Left
 	}
 	for _, q := range p.Problems {
@@ -60,7 +65,7 @@ func (b *builder) registries() {
 	touched := map[string]bool{}
 	for i := range b.plan.Actions {
 		a := &b.plan.Actions[i]
-		if a.Verb == Forget || a.Kind == statefile.KindTree {
+		if a.Verb == Forget || a.Kind == statefile.KindTree || a.Kind == statefile.KindSecret {
 			continue
 		}
 		if a.From.Host != "" && a.Verb != Adopt {
@@ -93,6 +98,9 @@ func (p *Plan) Change(i int) statefile.Change {
 		return statefile.Remove(a.Address)
 	}
 	block := &p.Blocks[a.Block]
+	if a.Kind == statefile.KindSecret {
+		return statefile.Put(SecretRecord(block, a.Address, a.Secret))
+	}
 	r := statefile.Record{Address: a.Address, Kind: a.Kind}
 	switch a.Kind {
 	case statefile.KindTree:

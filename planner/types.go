@@ -31,10 +31,10 @@ type Registry struct {
 	Touched bool            // an action reads from or writes to the host
 }
 
-// Block is one tree or image block, or one instance of it.
+// Block is one tree, image or secret block, or one instance of it.
 type Block struct {
 	Address     string
-	Kind        statefile.Kind // KindTree or KindImage
+	Kind        statefile.Kind // KindTree, KindImage or KindSecret
 	Source      string         // as people write it: "ghcr.io/acme", "docker.io/library/nginx:1.27"; empty when the block is gone
 	Destination string
 	Copy        config.CopyOptions
@@ -96,8 +96,9 @@ type Action struct {
 	Observed providers.Digest // digest at the destination when planned; empty: absent
 	Prior    providers.Digest // digest in the state's record; empty: no record
 
-	Fresh     bool       // the destination repository did not exist
-	Referrers []Referrer // kind referrers: what is copied, pinned
+	Fresh     bool          // the destination repository did not exist
+	Referrers []Referrer    // kind referrers: what is copied, pinned
+	Secret    *SecretChange // kind secret
 
 	Bytes    int64 // blob bytes to move; a blob counts once per destination registry, at its first action
 	Present  int64 // blob bytes that are at the destination already, or come by mount
@@ -133,6 +134,7 @@ type Totals struct {
 	Counts     Counts
 	Verbs      map[Verb]int
 	Unchanged  int
+	Secrets    int // of Unchanged: secrets
 	Left       int
 	Bytes      int64 // to move, after dedupe and mounts
 	Present    int64 // there already, or mounted

@@ -282,6 +282,9 @@ func (o *observer) gone(ctx context.Context) error {
 		m.dest, err = o.head(ctx, m.to, m.tag, nil)
 		return o.swallow(ctx, err, &m.err)
 	})
+	if err == nil {
+		err = o.goneSecrets(ctx, gone)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.world.gone = gone

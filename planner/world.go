@@ -1,16 +1,19 @@
 package planner
 
 import (
+	"freightliner/config"
 	"freightliner/providers"
 	"freightliner/statefile"
 )
 
 // world is what observing found. It is read-only once observe has returned.
 type world struct {
-	units []unit
-	trees map[int]*treeWorld  // by index into units
-	image map[int]*imageWorld // by index into units
-	gone  []goneWorld         // blocks that the configuration no longer has, sorted
+	units    []unit
+	trees    map[int]*treeWorld   // by index into units
+	image    map[int]*imageWorld  // by index into units
+	secrets  map[int]*secretWorld // by index into units
+	mistakes config.Diagnostics   // what a store would refuse, found before it is asked
+	gone     []goneWorld          // blocks that the configuration no longer has, sorted
 
 	contents map[providers.Digest]*content // of what has to be copied, by digest at the destination
 	blobs    map[providers.Digest]int64    // size of every blob named by contents
@@ -81,6 +84,8 @@ type goneWorld struct {
 	found   bool             // the block has a record
 	members []goneMember     // what is recorded below it and takes part, sorted by address
 	left    int              // records below it that take no part
+	secret  *secretWorld     // kind secret, where a delete is considered
+	store   string           // and the name of its store
 }
 
 type goneMember struct {

@@ -190,7 +190,7 @@ func (a *application) run(parent context.Context) error {
 // know: it remembers the registries' settings, but no credentials and not where
 // the state is.
 func (a *application) configure() error {
-	if a.file != "" && a.flags.state != "" && !needsAuth(a.plan) {
+	if a.file != "" && a.flags.state != "" && !needsAuth(a.plan) && !usesSecrets(a.plan) {
 		return nil
 	}
 	cfg, err := a.loadConfig(a.vars)
@@ -395,7 +395,11 @@ func (a *application) execute(parent context.Context, lock *statefile.Lock, plac
 		Parallelism: a.parallelism(), Retries: a.retryLimit(), MaxFailures: a.flags.maxFailures,
 		Clock: a.clock, Stop: stop, Events: watch.event,
 	}
-	a.summary = executor.Apply(signals.ctx, a.plan, executor.Run{State: state, Journal: kept, Client: a.client}, options)
+	run := executor.Run{State: state, Journal: kept, Client: a.client}
+	if a.vault != nil {
+		run.Secrets, run.Value, run.FingerprintKeys = a.vault.client, a.vault.value, a.vault.keys
+	}
+	a.summary = executor.Apply(signals.ctx, a.plan, run, options)
 	stopTimer()
 	watch.stop()
 	a.because, a.retries = watch.reasons(), watch.progress().Retries
@@ -406,7 +410,7 @@ func (a *application) execute(parent context.Context, lock *statefile.Lock, plac
 	for _, note := range journal.Notes() {
 		fmt.Fprintln(a.out, clean(note))
 	}
-	return a.conclude(signals, closeErr)
+	return a.endSecrets(a.conclude(signals, closeErr))
 }
 
 // closeJournal compacts, unless there is no time for it.

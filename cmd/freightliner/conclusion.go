@@ -232,6 +232,7 @@ func (a *application) saveReport(r *report) error {
 		return nil
 	}
 	return writeFile(a.flags.report, public, false, func(w io.Writer) error {
+		w = a.filter.Writer(w)
 		_, err := w.Write(indentedJSON(r))
 		return err
 	})

@@ -48,8 +48,7 @@ func (s *session) authBlock(r config.Registry) (registry.CredentialFunc, error) 
 	a := r.Auth
 	switch {
 	case a.StoreSecret != nil:
-		return nil, hinted(fmt.Errorf("%s names a secret store, and this release reads none", origin),
-			"Use username and password, token, or credential_helper.")
+		return s.storedCredential(r), nil
 	case a.CredentialHelper != "":
 		return s.helperBlock(r.Host, a.CredentialHelper, origin), nil
 	case a.Token != nil:

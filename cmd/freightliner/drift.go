@@ -76,7 +76,7 @@ func (s *session) drift(parent context.Context, f planFlags, vars config.Variabl
 			return err
 		}
 	}
-	return driftExit(plan)
+	return s.endSecrets(driftExit(plan))
 }
 
 // driftExit is 2 for drift and nothing else, so that an alarm means something;
@@ -114,7 +114,7 @@ func (v driftText) write(p *planner.Plan) {
 	if sum(totals.Counts[planner.ByConfig])+sum(totals.Counts[planner.ByUpstream]) > 0 {
 		fmt.Fprintln(v.w, "\n\"freightliner plan\" lists these.")
 	}
-	fmt.Fprintf(v.w, "\n%s as they should be.\n", isAre(totals.Unchanged, "tag"))
+	fmt.Fprintf(v.w, "\n%s as they should be.\n", asTheyShouldBe(totals))
 	if totals.Failed > 0 {
 		fmt.Fprintf(v.w, "%s could not be looked at; there may be drift in them.\n", plural(totals.Failed, "part"))
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"freightliner/providers/secret"
 )
 
 // Permissions of what we write. Plans name what an organisation runs and are
@@ -35,6 +37,8 @@ type draft struct {
 	file  *os.File
 	buf   *bufio.Writer
 	ended bool
+
+	filter *secret.Filter // nil for what can hold no foreign text
 }
 
 // newDraft starts name. mustReplace refuses targets that are no regular files.
@@ -73,7 +77,12 @@ func (d *draft) open(mode fs.FileMode, mustReplace bool) error {
 	return err
 }
 
-func (d *draft) Write(p []byte) (int, error) { return d.buf.Write(p) }
+func (d *draft) Write(p []byte) (int, error) {
+	if _, err := d.buf.Write(d.filter.Clean(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
 
 // Flush hands what was written to the operating system, for readers that follow.
 func (d *draft) Flush() error { return d.buf.Flush() }

@@ -20,6 +20,7 @@ import (
 	"freightliner/config"
 	"freightliner/providers"
 	"freightliner/providers/registry"
+	"freightliner/providers/secret"
 	"freightliner/statefile"
 )
 
@@ -29,10 +30,12 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	filter := &secret.Filter{}
 	p := &program{
+		filter:   filter,
 		stdin:    os.Stdin,
-		stdout:   &lockedWriter{w: os.Stdout},
-		stderr:   &lockedWriter{w: os.Stderr},
+		stdout:   &lockedWriter{w: os.Stdout, filter: filter},
+		stderr:   &lockedWriter{w: os.Stderr, filter: filter},
 		terminal: terminals{term.IsTerminal(int(os.Stdin.Fd())), term.IsTerminal(int(os.Stdout.Fd())), term.IsTerminal(int(os.Stderr.Fd()))},
 		env:      environment(os.Environ()),
 		signals:  signals,
@@ -53,6 +56,7 @@ type program struct {
 	exitNow        func(int) // ends the process at once; see interrupts.go
 	clock          registry.Clock
 	tick           ticker
+	filter         *secret.Filter // the last net of all output
 
 	global globalFlags
 	log    hclog.Logger

@@ -36,6 +36,7 @@ type outlineRepo struct {
 type tallied struct {
 	verbs          map[planner.Verb]int
 	tags, subjects int // subjects: images whose referrers are copied
+	secrets        int
 	bytes, present int64
 }
 
@@ -49,6 +50,8 @@ func (t *tallied) add(a *planner.Action) {
 		t.tags++
 	case statefile.KindReferrers:
 		t.subjects++
+	case statefile.KindSecret:
+		t.secrets++
 	}
 	t.bytes += a.Bytes
 	t.present += a.Present
@@ -97,6 +100,9 @@ func counted(a *planner.Action) bool { return a.Kind != statefile.KindTree }
 
 // repoName is the repository of an action as its block's reader knows it.
 func repoName(b *planner.Block, a *planner.Action) string {
+	if a.Secret != nil {
+		return b.Destination
+	}
 	rest, ok := strings.CutPrefix(a.Address, b.Address+"/")
 	if !ok || rest == "" {
 		return a.To.String()
@@ -114,6 +120,8 @@ func repoName(b *planner.Block, a *planner.Action) string {
 // label is what an action is about, within its repository.
 func label(a *planner.Action) string {
 	switch {
+	case a.Secret != nil:
+		return secretLabel(a)
 	case a.Kind == statefile.KindRepo:
 		return "repository"
 	case a.Kind == statefile.KindReferrers:
@@ -128,6 +136,8 @@ func label(a *planner.Action) string {
 // destination is the full name of what an action writes.
 func destination(a *planner.Action) string {
 	switch {
+	case a.Secret != nil:
+		return a.Secret.Place + ":" + a.Secret.Name
 	case a.ToTag != "":
 		return a.To.Tag(a.ToTag)
 	case a.Kind == statefile.KindReferrers:
@@ -154,6 +164,9 @@ func sourceName(a *planner.Action) string {
 
 // movement is the change of content in short digests.
 func movement(a *planner.Action) string {
+	if a.Secret != nil {
+		return secretMovement(a.Secret)
+	}
 	was, will := a.Observed.Short(), a.Want.Short()
 	switch {
 	case a.Verb == planner.Delete || a.Verb == planner.Forget:
@@ -194,6 +207,9 @@ func (t *tallied) phrase() string {
 	}
 	if t.subjects > 0 {
 		things = append(things, "referrers of "+plural(t.subjects, "image"))
+	}
+	if t.secrets > 0 {
+		things = append(things, plural(t.secrets, "secret"))
 	}
 	text := verbPhrase(t.verbs)
 	switch verb, all := only(t.verbs); {

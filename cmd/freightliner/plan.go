@@ -145,7 +145,7 @@ func (s *session) plan(parent context.Context, f planFlags, vars config.Variable
 		return err
 	}
 	s.showPlan(plan, cfg.Sources, f.full)
-	return s.keepPlan(plan, wish)
+	return s.endSecrets(s.keepPlan(plan, wish))
 }
 
 // limited are the registries with a ceiling of n requests at once: those with a
@@ -182,7 +182,10 @@ func limited(cfg *config.Config, n int) []config.Registry {
 // makePlan observes and compares, telling how far it has come.
 func (s *session) makePlan(ctx context.Context, in planner.Input) (*planner.Plan, error) {
 	report, stop := s.watchObserving()
-	in.Progress = report
+	in.Progress, in.Now = report, s.clock.Now()
+	if s.vault != nil {
+		in.Secrets, in.FingerprintKeys = s.vault.client, s.vault.keys
+	}
 	plan, diags, err := planner.New(ctx, in)
 	stop()
 	s.tellStats(in.Client)
@@ -276,7 +279,7 @@ func (s *session) writeMarkdown(name, title string, plan *planner.Plan) error {
 	if name == "-" {
 		return v.write(s.stdout, arrange(plan))
 	}
-	return writeFile(name, public, false, func(w io.Writer) error { return v.write(w, arrange(plan)) })
+	return writeFile(name, public, false, func(w io.Writer) error { return v.write(s.filter.Writer(w), arrange(plan)) })
 }
 
 // loadPlan reads a saved plan.

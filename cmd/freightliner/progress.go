@@ -9,6 +9,7 @@ import (
 	"freightliner/executor"
 	"freightliner/planner"
 	"freightliner/providers"
+	"freightliner/providers/secret"
 	"freightliner/statefile"
 )
 
@@ -147,6 +148,9 @@ func remaining(p progressEvent) time.Duration {
 
 func observedLine(o planner.Observed) string {
 	line := fmt.Sprintf("observing: %s, %s, %s", plural(o.Repositories, "repository"), plural(o.Tags, "tag"), plural(o.Manifests, "manifest"))
+	if o.Secrets > 0 {
+		line += ", " + plural(o.Secrets, "secret")
+	}
 	if o.Failed > 0 {
 		line += ", " + count(o.Failed) + " failed"
 	}
@@ -330,9 +334,10 @@ func (w *applyWatch) send(e executor.Event, a *planner.Action, tr transfer) {
 
 // lockedWriter lets progress and the main story share one output.
 type lockedWriter struct {
-	mu  sync.Mutex
-	w   io.Writer
-	err error // the first
+	mu     sync.Mutex
+	w      io.Writer
+	filter *secret.Filter
+	err    error // the first
 }
 
 func (l *lockedWriter) Write(p []byte) (int, error) {
@@ -341,7 +346,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	if l.err != nil {
 		return len(p), nil
 	}
-	_, l.err = l.w.Write(p)
+	_, l.err = l.w.Write(l.filter.Clean(p))
 	return len(p), nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +30,8 @@ type session struct {
 	out     io.Writer // for people; nowhere with -json
 	streams []*eventStream
 	into    *draft // the file of -json-into
+	vault   *vault // of the configuration; nil until it is loaded
+	run     string // id of this run, see runID
 }
 
 // startSession opens the streams. The caller calls finish.
@@ -42,7 +43,7 @@ func (p *program) startSession(command string, asJSON bool, into string) (*sessi
 		if err != nil {
 			return nil, err
 		}
-		s.into = d
+		s.into, d.filter = d, p.filter
 		s.streams = append(s.streams, newEventStream(d, p.clock.Now, version, command))
 	}
 	if asJSON {
@@ -155,6 +156,9 @@ func (s *session) loadConfig(vars config.Variables) (*config.Config, error) {
 	if diags.HasErrors() {
 		return nil, &exit{code: exitError}
 	}
+	if s.vault, err = s.openVault(cfg); err != nil {
+		return nil, err
+	}
 	return cfg, nil
 }
 
@@ -243,7 +247,7 @@ func (s *session) who() string {
 
 // openJournal begins a run on a locked state.
 func (s *session) openJournal(ctx context.Context, lock *statefile.Lock, place *statePlace, plan *planner.Plan) (*statefile.Journal, *statefile.State, error) {
-	run := statefile.RunInfo{Run: rand.Text(), By: s.who(), Tool: buildVersion()}
+	run := statefile.RunInfo{Run: s.runID(), By: s.who(), Tool: buildVersion()}
 	if plan != nil {
 		run.Plan = plan.ID()
 	}

@@ -35,6 +35,7 @@ type jsonChange struct {
 	Bytes        int64            `json:"bytes"`
 	Present      int64            `json:"present_bytes"`
 	Referrers    []jsonReferrer   `json:"referrers,omitempty"`
+	Secret       *jsonSecret      `json:"secret,omitempty"`
 }
 
 type jsonReferrer struct {
@@ -49,6 +50,9 @@ func changeOf(p *planner.Plan, a *planner.Action) *jsonChange {
 		Block: p.Blocks[a.Block].Address, Source: sourceName(a),
 		SourceDigest: a.Pin, Digest: a.Want, Observed: a.Observed, Prior: a.Prior,
 		Bytes: a.Bytes, Present: a.Present,
+	}
+	if a.Secret != nil {
+		c.Destination, c.Secret = destination(a), secretOf(a.Secret)
 	}
 	if a.To != (providers.Repository{}) {
 		c.Destination = destination(a)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"freightliner/planner"
+	"freightliner/statefile"
 )
 
 // Beyond these many lines a group is told in one, unless -full asks for all.
@@ -47,10 +48,10 @@ func (v planText) nothing(o *outline) {
 	case o.plan.Destroy:
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" Nothing is recorded in the state, so there is nothing to destroy.")
 	default:
-		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" The registries match the configuration.")
+		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" "+theWorld(o.plan)+" match the configuration.")
 	}
 	if t.Unchanged > 0 {
-		fmt.Fprintf(v.w, "\n%s as they should be.\n", isAre(t.Unchanged, "tag"))
+		fmt.Fprintf(v.w, "\n%s as they should be.\n", asTheyShouldBe(t))
 	}
 	v.left(t)
 }
@@ -77,7 +78,7 @@ func (v planText) legend(o *outline) {
 	for _, verb := range planner.Verbs {
 		if o.totals.Verbs[verb] > 0 {
 			m := marks[verb]
-			fmt.Fprintf(v.w, "  %s %s\n", v.p.paint(m.colour, m.symbol), m.meaning)
+			fmt.Fprintf(v.w, "  %s %s\n", v.p.paint(m.colour, m.symbol), meaning(o.plan, verb))
 		}
 	}
 	fmt.Fprintln(v.w)
@@ -171,6 +172,12 @@ func (v planText) block(o *outline, b *outlineBlock) {
 
 // blockRoute is ": ghcr.io/acme -> mirror.prod/acme".
 func blockRoute(b *planner.Block) string {
+	if b.Kind == statefile.KindSecret && b.Source != "" {
+		return ": " + secretSource[b.Source] + " -> " + clean(b.Destination)
+	}
+	if b.Kind == statefile.KindSecret && !strings.HasPrefix(b.Destination, ":") && b.Selection != "" {
+		return ": metadata of " + clean(b.Destination)
+	}
 	if b.Source == "" {
 		return ": no longer in the configuration"
 	}
@@ -240,7 +247,9 @@ func (v planText) totals(o *outline) {
 		phrase = "only rules of blocks to record"
 	}
 	fmt.Fprintf(v.w, "%s %s, %s unchanged.\n", v.p.paint(bold, "Plan:"), phrase, count(t.Unchanged))
-	fmt.Fprintln(v.w, transferLine(t))
+	if t.Requests > 0 || t.Bytes > 0 || t.Present > 0 {
+		fmt.Fprintln(v.w, transferLine(t))
+	}
 	v.left(t)
 }
 

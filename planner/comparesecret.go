@@ -1,0 +1,402 @@
+package planner
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"freightliner/config"
+	"freightliner/providers"
+	"freightliner/providers/secret"
+	"freightliner/statefile"
+)
+
+// secret compares one secret:
+//
+//	exists | ours    | value            | action
+//	no     | any     |                  | create
+//	yes    | no      |                  | blocked, unless adopt = true or its owner tag names the block
+//	yes    | yes     | same             | nothing; adopt where somebody wrote the same again; update where only metadata differs
+//	yes    | yes     | differs          | update: config where the version is the one we wrote, else drift
+//	yes    | yes     | not compared     | update where the inputs changed; where somebody else wrote it, blocked (or adopted where the value is generated)
+//	not told         |                  | a problem: a refusal is never taken for absence
+//
+// Why this can not lose a value unseen: a write carries the version that was
+// compared (Expect), and the store refuses it when another one is current. What
+// was not compared and is not the version we wrote is not overwritten at all.
+func (b *builder) secret(index int, u unit) {
+	s, w := u.secret, b.world.secrets[index]
+	side := &secretSide{builder: b, index: index, unit: u, s: s, w: w}
+	side.block = b.block(Block{
+		Address: s.Address, Kind: statefile.KindSecret, Source: wayOf(s), Destination: w.place + ":" + s.Name,
+		OnRemove: onRemove(s.Lifecycle), Protect: s.Lifecycle.PreventDestroy, Selection: metadataOf(s).fingerprint(), After: u.after,
+	})
+	switch {
+	case w.err != nil:
+		b.failed(s.Address, w.err, s.Range)
+		return
+	case w.skip:
+		return
+	}
+	side.prior, side.recorded = b.in.State.Lookup(s.Address)
+	if side.recorded && (side.prior.Destination != w.place || side.prior.Name != s.Name) {
+		side.prior, side.recorded = statefile.Record{}, false // it speaks of another secret, which is left alone
+		side.moved = true
+	}
+	side.compare()
+}
+
+// secretSide compares one secret.
+type secretSide struct {
+	*builder
+	index    int
+	unit     unit
+	s        *config.SecretBlock
+	w        *secretWorld
+	block    int
+	prior    statefile.Record
+	recorded bool
+	moved    bool // the block managed another secret before
+}
+
+func wayOf(s *config.SecretBlock) string {
+	switch {
+	case s.Value != nil:
+		return "value"
+	case s.JSON != nil:
+		return "json"
+	case s.Generate != nil:
+		return "generate"
+	case s.Copy != nil:
+		return "copy"
+	}
+	return ""
+}
+
+func (d *secretSide) compare() {
+	info := d.w.info
+	switch {
+	case !d.w.found:
+		d.create()
+	case !info.Deletion.IsZero():
+		d.blocked(fmt.Sprintf("it waits for its deletion on %s", info.Deletion.UTC().Format(time.DateOnly)),
+			fmt.Sprintf("Take the deletion back with \"freightliner secret restore -store %s %s\", or wait for it.", d.s.Store, providers.Printable(d.s.Name, 200)))
+	case info.ManagedBy != "" && d.s.Manage != "metadata":
+		d.blocked(fmt.Sprintf("%s owns it and writes its values", providers.Printable(info.ManagedBy, 200)), "Use manage = \"metadata\".")
+	case info.Owner != "" && info.Owner != d.s.Address && !d.recorded && !d.s.Adopt:
+		d.blocked("it exists and belongs to "+providers.Printable(info.Owner, 200), "Remove it there first, or write adopt = true to take it over.")
+	case info.Owner == "" && !d.recorded && !d.s.Adopt:
+		d.blocked("it exists and freightliner did not make it", "Write adopt = true to take it over.")
+	case d.s.Manage == "metadata":
+		d.settle(false, "", "")
+	case info.Version == "":
+		d.settle(true, ByDrift, "it exists and has no value")
+	case info.Trouble != "" && d.s.Generate != nil && d.recorded:
+		d.blocked(fmt.Sprintf("its current version is %s, and a generated value can not be made again", info.Trouble), "Enable the version, or change version to make a new value.")
+	case info.Trouble != "":
+		d.settle(true, ByDrift, "its current version is "+info.Trouble)
+	default:
+		d.value()
+	}
+}
+
+// value decides about a secret that has a current, readable version.
+func (d *secretSide) value() {
+	w, s := d.w, d.s
+	foreign := !d.recorded || d.prior.Version != w.info.Version
+	inputs := inputsOf(s, w)
+	changed := d.recorded && d.prior.Inputs != inputs
+	told := d.recorded && versionIn(d.prior.Inputs) != s.Version
+	somebody := "written by somebody else" + versionNote(w.info)
+	switch {
+	case w.coming:
+		d.settle(true, ByConfig, "its source is going to be written")
+	case w.verdict == same:
+		d.settle(false, "", "")
+	case w.verdict == differs && !d.recorded:
+		d.settle(true, ByConfig, "replaces a value that freightliner did not write")
+	case w.verdict == differs && foreign:
+		d.settle(true, ByDrift, "the value differs; "+somebody)
+	case w.verdict == differs && s.Copy != nil:
+		d.settle(true, ByUpstream, "the source has a new version")
+	case w.verdict == differs:
+		d.settle(true, ByConfig, "the value changed")
+	case s.Generate != nil:
+		d.generated(foreign, told, somebody)
+	case !d.recorded && s.Adopt || !d.recorded && w.info.Owner == s.Address:
+		d.settle(false, "", "") // taken over as it is: its value can not be compared
+	case foreign && !told:
+		d.unseen(somebody)
+	case told:
+		d.settle(true, ByConfig, "its version changed in the configuration")
+	case w.wish == differs:
+		d.settle(true, ByConfig, "the value changed")
+	case changed && s.Copy != nil:
+		d.settle(true, ByUpstream, "the source has a new version")
+	case changed:
+		d.settle(true, ByConfig, "its value comes from elsewhere now")
+	default:
+		d.settle(false, "", "")
+	}
+}
+
+// generated decides about a generated value. It is made once: what somebody
+// else wrote over it is kept, since putting a new random value in its place
+// helps nobody.
+func (d *secretSide) generated(foreign, told bool, somebody string) {
+	switch {
+	case told:
+		d.settle(true, ByConfig, "its version changed in the configuration")
+	case d.w.due && !foreign:
+		d.settle(true, ByConfig, "it is older than rotate_after")
+	case foreign && d.recorded:
+		d.settle(false, ByDrift, somebody+"; a generated value is made once, so it is kept")
+	case d.recorded && d.prior.Inputs != inputsOf(d.s, d.w):
+		d.settle(false, ByConfig, "its recipe changed; the value is kept until its version changes or rotate_after is over")
+	default:
+		d.settle(false, "", "")
+	}
+}
+
+// unseen keeps a version of somebody else that could not be compared.
+func (d *secretSide) unseen(somebody string) {
+	if d.s.Adopt {
+		d.settle(false, ByDrift, somebody)
+		return
+	}
+	d.blocked(somebody+", and values are not compared here (verify = \"blind\")", "Change version to write ours again, or write adopt = true to keep theirs.")
+}
+
+func versionNote(info secret.Info) string {
+	note := fmt.Sprintf(" (version %s", providers.Printable(info.Version, 80))
+	if !info.Changed.IsZero() {
+		note += " of " + info.Changed.UTC().Format("2006-01-02 15:04 MST")
+	}
+	return note + ")"
+}
+
+func (d *secretSide) create() {
+	if d.s.Manage == "metadata" {
+		d.blocked("it does not exist, and manage = \"metadata\" makes no secret", "Make it first, or give it a value here.")
+		return
+	}
+	cause, reason := ByConfig, "new in the configuration"
+	switch {
+	case d.recorded:
+		cause, reason = ByDrift, "it is gone from the store"
+		if d.s.Generate != nil {
+			reason += "; its value is lost and a new one is made"
+		}
+	case d.moved:
+		reason = "the block names another secret now; the old one is left alone"
+	}
+	c := d.change()
+	c.Write, c.Metadata = true, metadataOf(d.s)
+	d.add(Create, cause, reason, c)
+}
+
+// settle plans what is left once it is known whether the value has to be
+// written: metadata that differs, a record that differs, or nothing.
+func (d *secretSide) settle(write bool, cause Cause, reason string) {
+	c := d.change()
+	c.Write = write
+	metaCause, metaReason := d.metadata()
+	c.Update = metaReason != ""
+	if c.Update {
+		c.Metadata = metadataOf(d.s)
+	}
+	switch {
+	case write && c.Update:
+		d.add(Update, cause, reason+"; "+metaReason, c)
+	case write:
+		d.add(Update, cause, reason, c)
+	case c.Update:
+		d.add(Update, metaCause, metaReason, c)
+	case d.w.settle:
+		d.add(Adopt, ByConfig, "an interrupted run was about to write it", c)
+	case d.recorded && d.prior == d.record(c):
+		d.plan.Blocks[d.block].Unchanged++
+	case reason != "":
+		d.add(Adopt, cause, reason, c)
+	case !d.recorded:
+		d.add(Adopt, ByConfig, "it is there already", c)
+	case d.prior.Version != d.w.info.Version && d.s.Manage != "metadata":
+		d.add(Adopt, ByDrift, "written again with the same value"+versionNote(d.w.info), c)
+	default:
+		d.add(Adopt, ByConfig, "only what is recorded of it changes", c)
+	}
+}
+
+// metadata compares what the configuration says besides the value; the reason
+// is empty where nothing differs.
+func (d *secretSide) metadata() (Cause, string) {
+	have, want := d.w.info.Metadata, metadataOf(d.s).Provider(d.s.Address)
+	cause, verb := ByConfig, "changed"
+	if d.recorded && d.prior.Selection == d.plan.Blocks[d.block].Selection {
+		cause, verb = ByDrift, "changed in the store"
+	}
+	differs := func(what string) (Cause, string) { return cause, what + " " + verb }
+	switch {
+	case want.Description != nil && *want.Description != deref(have.Description):
+		return differs("the description")
+	case want.Labels != nil && !maps.Equal(want.Labels, have.Labels):
+		return differs("the labels")
+	case want.KMSKey != nil && *want.KMSKey != deref(have.KMSKey):
+		return differs("the key")
+	case want.Replicas != nil && !sameReplicas(want.Replicas, have.Replicas):
+		return differs("the replicas")
+	case d.w.info.Owner != d.s.Address && d.s.Manage != "metadata":
+		return ByConfig, "its owner tag names another owner or none"
+	}
+	return "", ""
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// sameReplicas compares regions and, where the configuration names one, keys.
+func sameReplicas(want, have []secret.Replica) bool {
+	if len(want) != len(have) {
+		return false
+	}
+	for _, r := range want {
+		if !slices.ContainsFunc(have, func(h secret.Replica) bool {
+			return h.Region == r.Region && (r.KMSKey == "" || r.KMSKey == h.KMSKey) && !failedReplica(h)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func failedReplica(r secret.Replica) bool { return len(r.Status) >= 6 && r.Status[:6] == "failed" }
+
+// change is what every action on this secret has in common.
+func (d *secretSide) change() *SecretChange {
+	w, s := d.w, d.s
+	c := &SecretChange{
+		Store: s.Store, Place: w.place, Name: s.Name, Way: wayOf(s), Merge: s.Manage == "keys",
+		Expect: w.info.Version, Etag: w.info.Metadata.Etag, Prior: d.prior.Version, At: timeText(w.info.Changed), Found: w.found, Settle: w.settle,
+		Check: w.check, Inputs: inputsOf(s, w), Keys: w.keys, Window: s.RecoveryDays,
+	}
+	if drop := dropped(d.prior, w.keys); s.Manage == "keys" && len(drop) > 0 {
+		text, _ := json.Marshal(drop)
+		c.Drop = string(text)
+	}
+	if s.Generate != nil {
+		c.Recipe = &secret.Recipe{Length: s.Generate.Length, Charset: s.Generate.Charset}
+	}
+	if s.Copy != nil {
+		c.From = &SecretSource{Store: s.Copy.Store, Name: s.Copy.Name, Version: w.source.ID}
+		if w.coming {
+			c.From.Version = ""
+		}
+	}
+	return c
+}
+
+func (d *secretSide) record(c *SecretChange) statefile.Record {
+	r := SecretRecord(&d.plan.Blocks[d.block], d.s.Address, c)
+	r.Fingerprint = d.prior.Fingerprint // of the same value: a fresh salt is no change
+	if r.Version == d.prior.Version {
+		r.At = d.prior.At // of the same version: stores and clocks differ by a little
+	}
+	return r
+}
+
+// SecretRecord is what the state says of a secret whose current version is
+// c.Expect.
+func SecretRecord(block *Block, address string, c *SecretChange) statefile.Record {
+	r := statefile.Record{
+		Address: address, Kind: statefile.KindSecret, Destination: c.Place, Name: c.Name, Selection: block.Selection,
+		OnRemove: block.OnRemove, Protect: block.Protect, Inputs: c.Inputs, Keys: c.Keys, Version: c.Expect, At: c.At,
+	}
+	if c.Window > 0 {
+		r.Window = fmt.Sprint(c.Window)
+	}
+	if c.Way == "" {
+		r.Version, r.At = "", "" // the value is somebody else's
+	}
+	return r
+}
+
+func (d *secretSide) add(verb Verb, cause Cause, reason string, c *SecretChange) {
+	a := Action{Address: d.s.Address, Kind: statefile.KindSecret, Verb: verb, Cause: cause, Reason: reason, Block: d.block, Secret: c}
+	switch {
+	case verb == Create:
+		a.Requests = 1
+	case verb == Update:
+		a.Requests = 3
+	}
+	for _, feeder := range d.unit.feeders {
+		if from, ok := d.secretActions[feeder]; ok {
+			a.Needs = append(a.Needs, from)
+		}
+	}
+	d.secretActions[d.index] = d.act(a)
+}
+
+// blocked keeps a secret as it is and says why.
+func (d *secretSide) blocked(why, hint string) {
+	d.problem(Problem{
+		Address: d.s.Address, Class: providers.Conflict, Blocked: true, Range: d.s.Range,
+		Summary: fmt.Sprintf("secret %s:%s is left alone: %s", d.w.place, providers.Printable(d.s.Name, 200), why), Hint: hint,
+	})
+}
+
+// goneSecret plans the end of a secret whose block is gone. It deletes only
+// what the state says is ours, in the version that was written last, when
+// on_remove = "delete" was applied before the block went away or destroy was
+// called, and never what is protected; everything else is forgotten, which
+// touches no store.
+func (b *builder) goneSecret(g goneWorld) {
+	r := g.record
+	deletes := b.in.Destroy || r.OnRemove == "delete"
+	block := b.block(Block{Address: g.address, Kind: statefile.KindSecret, Destination: r.Destination + ":" + r.Name, OnRemove: r.OnRemove, Protect: r.Protect})
+	if deletes && r.Protect {
+		b.problem(Problem{
+			Address: g.address, Class: providers.Conflict, Guard: true,
+			Summary: "it is protected: a secret is, unless its lifecycle block says prevent_destroy = false",
+			Hint:    "Write prevent_destroy = false, apply, and then remove it; or drop only the record with \"freightliner state rm\".",
+		})
+		return
+	}
+	reason := "removed from the configuration"
+	if b.in.Destroy {
+		reason = "destroy"
+	}
+	c := &SecretChange{Place: r.Destination, Name: r.Name, Prior: r.Version, Store: g.store}
+	a := Action{Address: g.address, Kind: statefile.KindSecret, Verb: Forget, Cause: ByConfig, Reason: reason, Block: block, Secret: c}
+	if r.Window != "" {
+		_, _ = fmt.Sscan(r.Window, &c.Window) // what is no number is the store's default
+	}
+	w := g.secret
+	switch {
+	case !deletes:
+	case r.Version == "":
+		a.Reason += "; its value is not ours"
+	case w.err != nil:
+		b.failed(g.address, w.err, config.Range{})
+		return
+	case !w.found:
+		a.Reason += ", and is gone from the store"
+	case !w.info.Deletion.IsZero():
+		a.Reason += ", and waits for its deletion already"
+	case w.info.Version != r.Version && !w.info.VersionUnknown:
+		b.problem(Problem{
+			Address: g.address, Class: providers.Conflict, Blocked: true,
+			Summary: fmt.Sprintf("secret %s:%s is kept: it was written by somebody else%s", r.Destination, providers.Printable(r.Name, 200), versionNote(w.info)),
+			Hint:    "Delete it by hand, or drop the record with \"freightliner state rm\".",
+		})
+		return
+	default:
+		a.Verb, a.Requests, c.Expect, c.Found = Delete, 1, w.info.Version, true
+	}
+	b.act(a)
+}
