@@ -120,10 +120,14 @@ func (b *bench) several(name string) string {
 }
 
 func (r row) label() string {
-	if r.failed > 0 {
-		return fmt.Sprintf("%s (%d runs failed)", r.tool, r.failed)
+	label := r.tool
+	if len(r.good) == 1 {
+		label += " (1 run)"
 	}
-	return r.tool
+	if r.failed > 0 {
+		label += fmt.Sprintf(" (%d runs failed)", r.failed)
+	}
+	return label
 }
 
 func wireTable(out io.Writer, rows []row) {
