@@ -56,7 +56,10 @@ func actionOf(c *call) action {
 //
 // All three are taken together or not at all, and in the order of asking as far
 // as the bounds let: nobody holds one while waiting for another, so there is no
-// circle to wait in within a gate.
+// circle to wait in within a gate. What ends something begun goes before what
+// begins something: else a hundred sessions lie open before the first blob has
+// arrived, and each transfer keeps its slot at the source for as long. Nobody
+// starves, since only what was begun can be ended.
 type gate struct {
 	clock Clock
 	slots int
@@ -87,6 +90,12 @@ type pass struct {
 	lane    string // the other registry; empty for none
 }
 
+// ends reports whether p brings something begun to its end: blob data whose
+// session is open, a manifest whose blobs are there.
+func (p pass) ends() bool {
+	return slices.Contains(p.actions, pushes) || slices.Contains(p.actions, writes)
+}
+
 type waiter struct {
 	pass
 	open chan struct{}
@@ -106,7 +115,14 @@ func (g *gate) enter(ctx context.Context, p pass) (leave func(), err error) {
 	w := &waiter{pass: p, open: make(chan struct{})}
 	g.mu.Lock()
 	g.lane(p.lane)
-	g.queue = append(g.queue, w)
+	at := len(g.queue)
+	if p.ends() {
+		at = slices.IndexFunc(g.queue, func(w *waiter) bool { return !w.ends() })
+		if at < 0 {
+			at = len(g.queue)
+		}
+	}
+	g.queue = slices.Insert(g.queue, at, w)
 	g.admit()
 	g.mu.Unlock()
 	leave = func() {

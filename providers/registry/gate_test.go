@@ -51,6 +51,41 @@ func TestOppositeCopiesDoNotBlockEachOther(t *testing.T) {
 	registrytest.VerifyTree(t, b.Host())
 }
 
+// What ends something begun passes what begins something, and keeps its order.
+func TestWhatEndsGoesFirst(t *testing.T) {
+	g := newGate(SystemClock{}, 1)
+	leave, err := g.enter(t.Context(), pass{actions: []action{opens}, slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := []action{opens, pushes, looks, writes, pushes}
+	order := make(chan action, len(asked))
+	for i, a := range asked {
+		go func() {
+			leave, err := g.enter(t.Context(), pass{actions: []action{a}, slots: 1})
+			if err != nil {
+				t.Error(err)
+			}
+			order <- a
+			leave()
+		}()
+		for waiting := 0; waiting <= i; { // until it is in the queue
+			runtime.Gosched()
+			g.mu.Lock()
+			waiting = len(g.queue)
+			g.mu.Unlock()
+		}
+	}
+	leave()
+	var got []action
+	for range asked {
+		got = append(got, <-order)
+	}
+	if diff := cmp.Diff([]action{pushes, writes, pushes, opens, looks}, got); diff != "" {
+		t.Errorf("order of admission (-want +got):\n%s", diff)
+	}
+}
+
 // ECR mounts only what a committed manifest refers to: followers wait for the
 // elder job's manifest, and then mount.
 func TestMountAfterCommit(t *testing.T) {

@@ -56,8 +56,10 @@ type remote struct {
 var remoteIDs atomic.Int64
 
 // defaultConcurrency is how many requests run at once at a registry that says
-// nothing else.
-const defaultConcurrency = 16
+// nothing else. A registry that syncs every write is waited for more than it
+// works: 32 at once were 10 to 15 % faster than 16 (two distribution registries on
+// one disk), 64 no more.
+const defaultConcurrency = 32
 
 func (c *Client) newRemote(s Settings) (*remote, error) {
 	if err := checkHost(s.Host); err != nil {
