@@ -182,13 +182,13 @@ func (c *trial) script(call gcpfake.Call) gcpfake.Fault {
 	return gcpfake.Fault{Kind: gcpfake.Refuse, Code: codes.ResourceExhausted, Message: "Quota exceeded."}
 }
 
-// trouble plans some faults for the calls that come next.
-func (c *trial) trouble() {
+// trouble plans some faults among the next calls.
+func (c *trial) trouble(calls int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls, c.plan = 0, map[int]int{}
 	for range 1 + c.random.IntN(2) {
-		c.plan[1+c.random.IntN(7)] = c.random.IntN(kinds)
+		c.plan[1+c.random.IntN(calls)] = c.random.IntN(kinds)
 	}
 }
 
@@ -258,7 +258,7 @@ func (c *trial) run() error {
 
 // until does something again and again, in new processes when one was killed.
 func (c *trial) until(what string, do func() error) error {
-	c.trouble()
+	c.trouble(16)
 	c.say("%s", what)
 	for range 20 {
 		err := do()
@@ -285,7 +285,7 @@ func (c *trial) write(payload, expect string) (string, error) {
 	if expect == "" {
 		w.Create = &secret.Metadata{Owner: "secret.campaign"}
 	}
-	c.trouble()
+	c.trouble(7)
 	c.say("write %s after %q", payload, expect)
 	for range 20 {
 		w.Value = secret.NewValue([]byte(payload))
