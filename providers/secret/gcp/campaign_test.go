@@ -204,7 +204,7 @@ func (c *trial) token() string {
 }
 
 func (c *trial) run() error {
-	c.server = gcpfake.New(gcpfake.Options{Project: "acme"})
+	c.server = gcpfake.New(gcpfake.Options{Project: "acme", NoQuotas: c.random.IntN(2) == 0})
 	defer c.server.Close()
 	c.server.Lag(c.random.IntN(3))
 	c.server.Script(c.script)

@@ -28,7 +28,7 @@ const window = 30 * 24 * time.Hour
 // delete by itself, and with it whatever somebody writes in the meantime.)
 type deletion struct {
 	final time.Time // zero: none
-	kept  []int64   // not ours to enable again
+	kept  spans     // not ours to enable again
 }
 
 func deletionOf(sec *pb.Secret) deletion {
@@ -37,50 +37,53 @@ func deletionOf(sec *pb.Secret) deletion {
 	if err != nil {
 		return deletion{}
 	}
-	return deletion{final: final, kept: ranges(kept)}
+	return deletion{final: final, kept: spansOf(kept)}
 }
 
 func (d deletion) String() string {
-	return strings.TrimSpace(d.final.UTC().Format(time.RFC3339) + " " + inRanges(d.kept))
+	return strings.TrimSpace(d.final.UTC().Format(time.RFC3339) + " " + d.kept.String())
 }
 
-// inRanges writes ascending numbers as "1-3,7".
-func inRanges(numbers []int64) string {
-	var b strings.Builder
-	for i := 0; i < len(numbers); {
-		j := i
-		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
-			j++
-		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.FormatInt(numbers[i], 10))
-		if j > i {
-			b.WriteString("-" + strconv.FormatInt(numbers[j], 10))
-		}
-		i = j + 1
+// spans are numbers as "1-3,7". They are read from an annotation that anybody
+// may have written, so they are never spelled out.
+type spans [][2]int64
+
+func (s spans) contains(n int64) bool {
+	return slices.ContainsFunc(s, func(span [2]int64) bool { return span[0] <= n && n <= span[1] })
+}
+
+// with adds a number that is above all others.
+func (s spans) with(n int64) spans {
+	if last := len(s) - 1; last >= 0 && s[last][1] == n-1 {
+		s[last][1] = n
+		return s
 	}
-	return b.String()
+	return append(s, [2]int64{n, n})
 }
 
-// ranges reads what inRanges wrote; what it can not read is left out.
-func ranges(text string) []int64 {
-	var out []int64
+func (s spans) String() string {
+	var part []string
+	for _, span := range s {
+		text := strconv.FormatInt(span[0], 10)
+		if span[1] > span[0] {
+			text += "-" + strconv.FormatInt(span[1], 10)
+		}
+		part = append(part, text)
+	}
+	return strings.Join(part, ",")
+}
+
+// spansOf reads what String wrote; what it can not read is left out.
+func spansOf(text string) (out spans) {
 	for part := range strings.SplitSeq(text, ",") {
 		first, last, found := strings.Cut(part, "-")
+		if !found {
+			last = first
+		}
 		a, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			continue
-		}
-		b := a
-		if found {
-			if b, err = strconv.ParseInt(last, 10, 64); err != nil || b-a > 100_000 {
-				continue
-			}
-		}
-		for ; a <= b; a++ {
-			out = append(out, a)
+		b, errLast := strconv.ParseInt(last, 10, 64)
+		if err == nil && errLast == nil && 0 < a && a <= b {
+			out = append(out, [2]int64{a, b})
 		}
 	}
 	return out
@@ -150,7 +153,7 @@ func (s *Store) doom(ctx context.Context, op, name string, first *pb.Secret, spa
 	d := deletion{final: s.options.Clock.Now().Add(span).UTC().Truncate(time.Second)}
 	for _, v := range slices.Backward(all) {
 		if v.state == pb.SecretVersion_DISABLED {
-			d.kept = append(d.kept, v.number)
+			d.kept = d.kept.with(v.number)
 		}
 	}
 	err = s.patch(ctx, op, name, func(sec *pb.Secret) ([]string, error) {
@@ -261,7 +264,7 @@ func (s *Store) Restore(ctx context.Context, name string) error {
 		return err
 	}
 	for _, v := range all {
-		if slices.Contains(d.kept, v.number) {
+		if d.kept.contains(v.number) {
 			continue
 		}
 		if err := s.turn(ctx, op, name, v, pb.SecretVersion_ENABLED); err != nil {

@@ -112,6 +112,7 @@ func (s *Server) spend(key string, now time.Time, span time.Duration, limit int)
 	}
 	recent = slices.Delete(recent, 0, i)
 	if len(recent) >= limit {
+		s.refused++
 		s.spent[key] = recent
 		return false
 	}

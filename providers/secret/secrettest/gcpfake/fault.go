@@ -30,6 +30,9 @@ type Fault struct {
 	Gate <-chan struct{}
 	// Arrived is closed by the call once it stands at the gate. May be nil.
 	Arrived chan<- struct{}
+	// Request and Answer may change what arrives and what goes back. May be nil.
+	Request func(request any)
+	Answer  func(answer any)
 	// Cut breaks all connections in place of an answer.
 	Cut bool
 	// After is called when the effect has happened, or would have. May be nil.
@@ -60,11 +63,10 @@ func (s *Server) broken(ctx context.Context, f Fault, request any, handle func(c
 		close(f.Arrived)
 	}
 	if f.Gate != nil {
-		select {
-		case <-f.Gate:
-		case <-ctx.Done():
-			// As the service, which has the request already and goes on.
-		}
+		<-f.Gate // whether the caller still waits or not: the request is here
+	}
+	if f.Request != nil {
+		f.Request(request)
 	}
 	code := f.Code
 	if code == codes.OK {
@@ -103,6 +105,9 @@ func (s *Server) broken(ctx context.Context, f Fault, request any, handle func(c
 	}
 	if f.After != nil {
 		f.After()
+	}
+	if f.Answer != nil && err == nil {
+		f.Answer(answer)
 	}
 	if f.Cut {
 		s.cut()

@@ -107,6 +107,10 @@ func (s *Server) GetSecret(_ context.Context, q *pb.GetSecretRequest) (*pb.Secre
 	if err != nil {
 		return nil, err
 	}
+	if r.stale > 0 {
+		r.stale--
+		return proto.CloneOf(r.before), nil
+	}
 	return proto.CloneOf(r.secret), nil
 }
 
@@ -162,6 +166,7 @@ func (s *Server) UpdateSecret(_ context.Context, q *pb.UpdateSecretRequest) (*pb
 		return nil, err
 	}
 	next.Etag = s.etag()
+	r.before, r.stale = r.secret, s.stale
 	r.secret = next
 	return proto.CloneOf(next), nil
 }

@@ -58,6 +58,8 @@ type Server struct {
 	late     []late
 	spent    map[string][]time.Time
 	bearer   string
+	refused  int
+	stale    int
 	problems []string
 }
 
@@ -66,6 +68,8 @@ type record struct {
 	secret   *pb.Secret
 	versions []*kept // number n is at n-1
 	hidden   int     // list reads that do not see it yet
+	before   *pb.Secret
+	stale    int // GetSecret calls that are answered with before
 }
 
 type kept struct {
@@ -82,7 +86,7 @@ func New(o Options) *Server {
 	s := &Server{options: o, clock: o.Clock, memory: bufconn.Listen(256 << 10), secrets: map[string]*record{}, gone: map[string][]*record{},
 		calls: map[string]int{}, broken_: map[string]error{}, spent: map[string][]time.Time{}}
 	s.conns.open = map[net.Conn]bool{}
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
+	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.Intercept))
 	pb.RegisterSecretManagerServiceServer(s.grpc, s)
 	go s.grpc.Serve(s.memory)
 	return s
@@ -131,6 +135,28 @@ func (s *Server) Lag(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lag = n
+}
+
+// Stale answers the first n calls of GetSecret after each update from now on
+// with what was there before it.
+func (s *Server) Stale(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = n
+}
+
+// Refused counts the calls that went over a quota.
+func (s *Server) Refused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
+// Limit ends Options.NoQuotas.
+func (s *Server) Limit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options.NoQuotas = false
 }
 
 // Require refuses calls without this bearer token.
@@ -228,7 +254,9 @@ func (s *Server) Problems() []string {
 	return append([]string(nil), s.problems...)
 }
 
-func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+// Intercept is the whole of the fake around a call, for a gRPC server of one's own
+// (with TLS): grpc.UnaryInterceptor(server.Intercept).
+func (s *Server) Intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	s.due(s.clock.Now())
 	method := path.Base(info.FullMethod)
 	resource := resourceOf(request)
