@@ -94,7 +94,7 @@ func newTrial(seed uint64) *trial {
 
 var faults = []awsfake.Kind{
 	awsfake.Cut, awsfake.Lost, awsfake.Lost, awsfake.Timeout, awsfake.LostTimeout, awsfake.LostTimeout, awsfake.Twice, awsfake.Twice,
-	awsfake.Unavailable, awsfake.Broken, awsfake.Throttle, awsfake.Garbled, awsfake.Proxied,
+	awsfake.Unavailable, awsfake.Broken, awsfake.Throttle, awsfake.Garbled, awsfake.Proxied, awsfake.Echo,
 }
 
 func (tr *trial) script(c awsfake.Call) awsfake.Fault {

@@ -243,7 +243,7 @@ func (s *Store) denied(ctx context.Context, e *providers.Error, a *answer, q que
 			need = "kms:GenerateDataKey and kms:Decrypt"
 		}
 		a.text = who + " can not use " + key + " in " + s.o.Region
-		e.Hint = "Allow " + need + " on that key in its key policy and in IAM, and see that it is enabled. The default key aws/secretsmanager can not be used from another account. Nothing was changed, and the secret is not taken for absent."
+		e.Hint = "Allow " + need + " on that key in its key policy and in IAM, and see that it is enabled. The default key aws/secretsmanager can not be used from another account." + unseenHint(q.action)
 		return
 	}
 	resource := "*"
@@ -251,10 +251,19 @@ func (s *Store) denied(ctx context.Context, e *providers.Error, a *answer, q que
 		resource = s.arn(who, q.name)
 	}
 	a.text = who + " is not allowed " + action + " on " + resource
-	e.Hint = `Allow it with {"Effect":"Allow","Action":"` + action + `","Resource":"` + resource + `"}. Nothing was changed, and the secret is not taken for absent.`
+	e.Hint = `Allow it with {"Effect":"Allow","Action":"` + action + `","Resource":"` + resource + `"}.` + unseenHint(q.action)
 	if strings.Contains(text, "explicit deny") {
-		e.Hint = "A policy denies it explicitly (identity, resource, boundary or organization): allowing it elsewhere does not help. Nothing was changed, and the secret is not taken for absent."
+		e.Hint = "A policy denies it explicitly (identity, resource, boundary or organization): allowing it elsewhere does not help." + unseenHint(q.action)
 	}
+}
+
+// unseenHint says what a refused read is not.
+func unseenHint(action string) string {
+	switch action {
+	case "GetSecretValue", "BatchGetSecretValue", "DescribeSecret", "ListSecrets", "ListSecretVersionIds":
+		return " A refusal is not taken for absence: nothing is made in place of what can not be seen."
+	}
+	return ""
 }
 
 // arn is the pattern that a policy needs for a secret: AWS adds six characters.

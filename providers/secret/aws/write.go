@@ -127,7 +127,7 @@ func (s *Store) create(ctx context.Context, op string, w secret.Write) (v secret
 		}
 		// A name is free some time after its secret was deleted by force.
 		final := s.deletionDate(ctx, w.Name)
-		if final.After(s.o.Clock.Now()) || s.o.Clock.Now().Add(pause).After(end) {
+		if final.After(end) || s.o.Clock.Now().Add(pause).After(end) {
 			return v, false, s.pending(op, w.Name, final)
 		}
 		if err := s.wait(ctx, q, pause); err != nil {
@@ -229,9 +229,9 @@ func (s *Store) conclude(ctx context.Context, op string, w secret.Write, d *sm.D
 // overtaken says that somebody else's version is current.
 func (s *Store) overtaken(op string, w secret.Write, d *sm.DescribeSecretOutput) error {
 	by, _ := fromTags(d.Tags)
-	whose := "nobody's who left a tag"
+	whose := "with no tag of freightliner"
 	if by != "" {
-		whose = "last written by " + providers.Printable(by, 300)
+		whose = "with the tag of " + providers.Printable(by, 300)
 	}
 	now := providers.Printable(holder(d, current), 64)
 	switch {
@@ -240,7 +240,7 @@ func (s *Store) overtaken(op string, w secret.Write, d *sm.DescribeSecretOutput)
 	case now == "":
 		return s.fail(providers.Conflict, op, w.Name, "the secret has no current version, expected "+w.Expect, "It was made anew; plan again.")
 	case w.Expect == "":
-		return s.fail(providers.Conflict, op, w.Name, "the secret has a current version, "+now+", and none was expected; it is "+whose, "Plan again, to see what would be overwritten.")
+		return s.fail(providers.Conflict, op, w.Name, "the secret has a current version, "+now+", and none was expected; the secret is "+whose, "Plan again, to see what would be overwritten.")
 	}
 	return s.fail(providers.Conflict, op, w.Name, "the current version is "+now+", expected "+w.Expect+"; the secret is "+whose, "Somebody else wrote it. Plan again, to see what would be overwritten.")
 }

@@ -32,6 +32,8 @@ const (
 	Throttle         // ThrottlingException
 	Garbled          // the effect happens, the answer can not be decoded
 	Proxied          // a proxy answers HTTP 403 with a page of its own, nothing happens
+	Echo             // nothing happens, and the refusal quotes all that was sent
+	Moved            // HTTP 307 to another host
 )
 
 // effect reports whether the request is carried out.

@@ -30,11 +30,18 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	header := http.Header{"Content-Type": {contentType(body)}}
+	if status == http.StatusTemporaryRedirect {
+		header.Set("Location", elsewhere)
+	}
 	return &http.Response{
 		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Content-Type": {contentType(body)}}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: r,
+		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Request: r,
 	}, nil
 }
+
+// elsewhere is where [Moved] leads.
+const elsewhere = "https://elsewhere.example/"
 
 // ServeHTTP serves the fake over a network; a lost answer is a cut connection.
 func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -43,6 +50,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", contentType(body))
+	if status == http.StatusTemporaryRedirect {
+		w.Header().Set("Location", elsewhere)
+	}
 	w.WriteHeader(status)
 	w.Write(body)
 }
@@ -156,6 +166,11 @@ func (f *Fake) serve(r *http.Request) (int, []byte, error) {
 		return http.StatusOK, append([]byte(`{"ARN":`), answer[:len(answer)/2]...), nil
 	case Proxied:
 		return http.StatusForbidden, []byte("<html>blocked by policy</html>"), nil
+	case Echo:
+		b, _ := json.Marshal(map[string]string{"__type": "ValidationException", "Message": "1 validation error detected: Value '" + string(body) + "' is no good"})
+		return http.StatusBadRequest, b, nil
+	case Moved:
+		return http.StatusTemporaryRedirect, nil, nil
 	}
 	return status, answer, nil
 }
