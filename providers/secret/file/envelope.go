@@ -150,8 +150,14 @@ var errEnvelope = errors.New("what is inside is not a secret of freightliner")
 // The payload is the caller's to zero.
 func open(ids []age.Identity, sealed []byte, store, name string, n int) (h header, payload []byte, err error) {
 	plain, err := decrypt(sealed, ids...)
-	if err != nil {
+	var noMatch *age.NoIdentityMatchError
+	switch {
+	case errors.As(err, &noMatch):
 		return header{}, nil, err
+	case err != nil:
+		// Not age's own words: they quote what is in the file, and who knows what
+		// somebody put there.
+		return header{}, nil, errors.New("it is damaged, or no age file")
 	}
 	defer clear(plain)
 	h, value, err := parse(plain)
