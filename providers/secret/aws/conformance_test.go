@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -81,30 +82,83 @@ func TestConformanceRates(t *testing.T) {
 
 // TestConformanceEndpoint tells the story over any Secrets Manager that the
 // environment names, with the keys that are there, or "test" for emulators.
-// Without it the fake takes its place, behind a real HTTP server.
+// Without it the fake takes its place, behind a real HTTP server. On this machine
+// nobody waits, and connections break too.
 func TestConformanceEndpoint(t *testing.T) {
-	endpoint, region := os.Getenv("FREIGHTLINER_TEST_AWS_ENDPOINT"), os.Getenv("FREIGHTLINER_TEST_AWS_REGION")
-	if region == "" {
-		region = "eu-west-1"
-	}
+	endpoint, region := os.Getenv("FREIGHTLINER_TEST_AWS_ENDPOINT"), or(os.Getenv("FREIGHTLINER_TEST_AWS_REGION"), "eu-west-1")
 	var keys awssdk.CredentialsProvider = credentials.NewStaticCredentialsProvider(or(os.Getenv("AWS_ACCESS_KEY_ID"), "test"), or(os.Getenv("AWS_SECRET_ACCESS_KEY"), "test"), os.Getenv("AWS_SESSION_TOKEN"))
-	patience, clock := time.Minute, awsfake.PassingClock()
 	var bare func(*testing.T, string)
 	if endpoint == "" {
 		f := awsfake.New(region)
-		endpoint, keys, patience, clock = serve(t, f), f.Keys(), 0, f.Clock
+		f.Clock = awsfake.PassingClock()
+		endpoint, keys = serve(t, f), f.Keys()
 		bare = func(_ *testing.T, name string) { f.Bare(name) }
 	}
+	here := strings.HasPrefix(endpoint, "http://")
 	secrettest.Conformance(t, func(t *testing.T) secrettest.World {
-		store, err := New(t.Context(), Options{Region: region, Endpoint: endpoint, Keys: keys, HTTP: &http.Client{}, Clock: clock})
-		if err != nil {
-			t.Fatal(err)
+		web := &breaking{}
+		var clock Clock = awsfake.PassingClock()
+		if here {
+			clock = &hasty{}
 		}
-		return secrettest.World{
-			Store: store, Prefix: "freightliner-test-" + unique(), Slashes: true, Labels: true,
-			BadNames: badNames, Patience: patience, Bare: bare,
+		again := func() secret.Store {
+			web.at.Store(0)
+			store, err := New(context.Background(), Options{Region: region, Endpoint: endpoint, Keys: keys, HTTP: &http.Client{Transport: web}, Clock: clock})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return store
 		}
+		w := secrettest.World{
+			Store: again(), Prefix: "freightliner-test-" + unique(), Slashes: true, Labels: true,
+			BadNames: badNames, Patience: time.Minute, Bare: bare,
+		}
+		if here {
+			w.Patience = 10 * time.Second
+			w.Crash = func(n int, lost bool) func() secret.Store {
+				web.lost = lost
+				web.at.Store(int64(n))
+				return again
+			}
+		}
+		return w
 	})
+}
+
+// breaking is a network that breaks at the at-th request from now, for good.
+type breaking struct {
+	at   atomic.Int64 // 0: never; -1: it is broken
+	lost bool         // the request at which it breaks still arrives
+}
+
+var errBroken = errors.New("the network is broken")
+
+func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
+	switch at := b.at.Load(); {
+	case at < 0:
+		return nil, errBroken
+	case at > 1:
+		b.at.Add(-1)
+	case at == 1:
+		b.at.Store(-1)
+		if b.lost {
+			if answer, err := http.DefaultTransport.RoundTrip(r); err == nil {
+				answer.Body.Close()
+			}
+		}
+		return nil, errBroken
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// hasty is a clock for which waiting takes no time.
+type hasty struct{ ahead atomic.Int64 }
+
+func (h *hasty) Now() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) }
+
+func (h *hasty) Wait(ctx context.Context, d time.Duration) error {
+	h.ahead.Add(int64(d))
+	return ctx.Err()
 }
 
 func or(s, otherwise string) string {
