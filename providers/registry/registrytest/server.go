@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -183,6 +184,27 @@ func (s *Server) RootCAs() []byte {
 func (s *Server) Stop() {
 	s.http.CloseClientConnections()
 	s.http.Close()
+}
+
+// Restart serves again what a stopped server had, on the same address.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	listener, err := net.Listen("tcp", s.Host())
+	if err != nil {
+		t.Fatalf("registrytest: restart: %v", err)
+	}
+	again := httptest.NewUnstartedServer(s.http.Config.Handler)
+	again.Listener.Close()
+	again.Listener = listener
+	again.Config.ErrorLog = s.http.Config.ErrorLog
+	if s.http.TLS != nil {
+		again.TLS = s.http.TLS
+		again.StartTLS()
+	} else {
+		again.Start()
+	}
+	t.Cleanup(again.Close)
+	s.http = again
 }
 
 // peer is how to talk to a registry that was started here.
