@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -409,6 +410,49 @@ func TestLanes(t *testing.T) {
 		end()
 	}
 	grab("19", 1)
+}
+
+// A source that stalls holds nothing of the destination that another source
+// needs, although it has more blobs under way than the destination takes at once.
+func TestAStalledSourceHoldsUpNoOther(t *testing.T) {
+	stalled, healthy, dest := registrytest.Start(t), registrytest.Start(t), registrytest.Start(t)
+	copier := NewCopier(plainClient(t, stalled.Host(), healthy.Host(), dest.Host()))
+	for _, source := range []*registrytest.Server{stalled, healthy} {
+		defer copier.Expect(repo(source.Host(), "a"), repo(dest.Host(), "m"))()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var stuck sync.WaitGroup
+	defer stuck.Wait()
+	defer cancel()
+	for i := range 4 {
+		var layers []registrytest.Blob
+		for j := range 16 {
+			layers = append(layers, registrytest.Layer(uint64(100*i+j), 500))
+		}
+		name := fmt.Sprint("a", i)
+		image := registrytest.Image(uint64(i), layers...)
+		registrytest.Push(t, stalled.Host(), name, "1", image)
+		stalled.Faults.Add(registrytest.Fault{Path: "/" + name + "/blobs/", Times: -1, Gate: registrytest.NewGate(t)})
+		stuck.Go(func() {
+			copier.Copy(ctx, Job{From: repo(stalled.Host(), name), To: repo(dest.Host(), "m/"+name), Root: image.Digest(), Fresh: true}) // it is cut off
+		})
+	}
+	r, err := copier.client.remoteFor(repo(stalled.Host(), "a0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for full := false; !full; { // everything that the stalled source may have at once, it has
+		r.gate.mu.Lock()
+		full = r.gate.windows[pulls].used == r.slots
+		r.gate.mu.Unlock()
+		runtime.Gosched()
+	}
+	image := registrytest.Image(9, registrytest.Layer(1000, 500), registrytest.Layer(1001, 500))
+	registrytest.Push(t, healthy.Host(), "b", "1", image)
+	_, err = copier.Copy(t.Context(), Job{From: repo(healthy.Host(), "b"), To: repo(dest.Host(), "m/b"), Root: image.Digest(), Tags: []string{"1"}, Fresh: true})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // Blobs that follow another job hold up nothing: the one that can move does,
