@@ -148,23 +148,33 @@ func (s *Store) fail(class providers.Class, op, name, hint, format string, args 
 }
 
 // withheld takes the message out of an error about a call that carried a
-// payload, if the service put the payload into it.
+// payload, if the service put the payload, or a piece of it, into it.
 func withheld(err error, v secret.Value) error {
-	if err == nil {
-		return nil
-	}
-	st, leaks := status.Convert(err), false
-	said := st.String()
+	st := status.Convert(err)
+	said := st.Message()
 	for _, detail := range st.Details() {
-		said += fmt.Sprint(detail)
+		said += " " + fmt.Sprint(detail)
 	}
+	leaks := false
 	v.Use(func(b []byte) {
 		for _, form := range []string{string(b), fmt.Sprintf("%q", b), hex.EncodeToString(b), base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b)} {
-			leaks = leaks || strings.Contains(said, strings.Trim(form, `="`))
+			leaks = leaks || shares(said, strings.Trim(form, `="`))
 		}
 	})
 	if leaks {
 		return status.Error(st.Code(), "(the service's message is withheld, since it shows the payload)")
 	}
 	return err
+}
+
+// shares reports whether said has eight bytes in a row from form, or all of a
+// shorter one.
+func shares(said, form string) bool {
+	run := min(8, len(form))
+	for i := 0; run > 0 && i+run <= len(said); i++ {
+		if strings.Contains(form, said[i:i+run]) {
+			return true
+		}
+	}
+	return false
 }

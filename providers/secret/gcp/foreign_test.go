@@ -4,19 +4,22 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	pb "cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"freightliner/providers/secret/secrettest/gcpfake"
 )
 
 // foreign is somebody else who uses the service without us.
 type foreign struct {
-	t   testing.TB
-	api pb.SecretManagerServiceClient
+	t      testing.TB
+	api    pb.SecretManagerServiceClient
+	server *gcpfake.Server
 }
 
 func stranger(t testing.TB, server *gcpfake.Server) foreign {
@@ -26,12 +29,12 @@ func stranger(t testing.TB, server *gcpfake.Server) foreign {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return foreign{t, pb.NewSecretManagerServiceClient(conn)}
+	return foreign{t, pb.NewSecretManagerServiceClient(conn), server}
 }
 
 // with gives the context that the fake's manners ask for.
 func (f foreign) with(resource string) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60e9)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	f.t.Cleanup(cancel)
 	return metadata.AppendToOutgoingContext(ctx, "x-goog-request-params", "name="+strings.ReplaceAll(resource, "/", "%2F"))
 }
@@ -58,4 +61,25 @@ func bare(t testing.TB, server *gcpfake.Server, name string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// wait lets the quotas of single secrets and versions recover.
+func (f foreign) wait() { f.server.Clock().Advance(time.Minute) }
+
+func (f foreign) update(sec *pb.Secret, paths ...string) {
+	f.t.Helper()
+	ctx := f.with(sec.GetName())
+	if _, err := f.api.UpdateSecret(ctx, &pb.UpdateSecretRequest{Secret: sec, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths}}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f foreign) get(name string) *pb.Secret {
+	f.t.Helper()
+	full := "projects/acme/secrets/" + name
+	sec, err := f.api.GetSecret(f.with(full), &pb.GetSecretRequest{Name: full})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return sec
 }

@@ -29,7 +29,7 @@ func (s *Server) AddSecretVersion(_ context.Context, q *pb.AddSecretVersionReque
 	if len(data) > 64<<10 {
 		return nil, invalid("The secret payload is larger than 65536 bytes.")
 	}
-	if q.GetPayload().DataCrc32C != nil && q.GetPayload().GetDataCrc32C() != checksum(data) {
+	if q.GetPayload().DataCrc32C != nil && q.GetPayload().GetDataCrc32C() != Checksum(data) {
 		return nil, invalid("The payload does not match its checksum.")
 	}
 	if err := s.usable(r); err != nil {
@@ -44,7 +44,8 @@ func (s *Server) AddSecretVersion(_ context.Context, q *pb.AddSecretVersionReque
 	return proto.CloneOf(v), nil
 }
 
-func checksum(b []byte) int64 { return int64(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))) }
+// Checksum is the CRC-32C that goes beside a payload.
+func Checksum(b []byte) int64 { return int64(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))) }
 
 // usable fails when a KMS key of the secret does.
 func (s *Server) usable(r *record) error {
@@ -111,7 +112,7 @@ func (s *Server) AccessSecretVersion(_ context.Context, q *pb.AccessSecretVersio
 	if err := s.usable(r); err != nil {
 		return nil, err
 	}
-	sum := checksum(v.payload)
+	sum := Checksum(v.payload)
 	return &pb.AccessSecretVersionResponse{Name: v.version.Name, Payload: &pb.SecretPayload{Data: bytes.Clone(v.payload), DataCrc32C: &sum}}, nil
 }
 
