@@ -102,6 +102,9 @@ func (s *Store) ownRecipient(ctx context.Context) (recipient, made string, err e
 	ids, err := s.identities(ctx)
 	if errors.Is(err, errNoIdentity) && s.o.Home != nil {
 		id, err := s.newIdentity()
+		if errors.Is(err, fs.ErrExist) { // another process was faster: that one, then
+			return s.ownRecipient(ctx)
+		}
 		if err != nil {
 			return "", "", fmt.Errorf("make identity %s: %w", s.o.HomePath, err)
 		}

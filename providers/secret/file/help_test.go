@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"filippo.io/age/armor"
 
 	"freightliner/providers/disk"
 	"freightliner/providers/secret"
@@ -114,4 +116,14 @@ func read(t testing.TB, s *Store, name, version string) (text string, err error)
 		err = r.Err
 	}))
 	return text, err
+}
+
+func armored(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := armor.NewWriter(&out)
+	_, err := w.Write(b)
+	check(t, "armor", err)
+	check(t, "armor", w.Close())
+	return out.Bytes()
 }

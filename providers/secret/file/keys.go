@@ -57,6 +57,15 @@ func readIdentity(fsys disk.FS, name string) ([]byte, error) {
 
 var errModes = errors.New("not a private file")
 
+// identityError is a source that has something, which is of no use.
+type identityError struct {
+	source string
+	err    error
+}
+
+func (e *identityError) Error() string { return e.source + ": " + e.err.Error() }
+func (e *identityError) Unwrap() error { return e.err }
+
 // errNoIdentity: nobody gave us a key at all.
 var errNoIdentity = errors.New("there is no age identity")
 
@@ -73,12 +82,12 @@ func (s *Store) identities(ctx context.Context) ([]age.Identity, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source.Name, err)
+			return nil, &identityError{source.Name, err}
 		}
 		ids, err := s.parseIdentities(ctx, source.Name, text)
 		clear(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", source.Name, err)
+			return nil, &identityError{source.Name, err}
 		}
 		s.own = ids
 		return ids, nil
@@ -190,7 +199,8 @@ func recipientOf(id age.Identity) string {
 	return ""
 }
 
-// newIdentity makes the user's identity file, which must not exist.
+// newIdentity makes the user's identity file. It never replaces one: then the
+// error is fs.ErrExist.
 func (s *Store) newIdentity() (*age.HybridIdentity, error) {
 	id, err := age.GenerateHybridIdentity()
 	if err != nil {
@@ -210,12 +220,7 @@ func (s *Store) newIdentity() (*age.HybridIdentity, error) {
 	}
 	text := []byte("# public key: " + id.Recipient().String() + "\n" + id.String() + "\n")
 	defer clear(text)
-	// By way of a temporary name: a torn identity file would be in the way of
-	// every later run.
-	if _, err := s.o.Home.Lstat(s.o.HomePath); !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(err, fs.ErrExist)
-	}
-	if err := s.put(s.o.Home, s.o.HomePath, text); err != nil {
+	if err := s.putNew(s.o.Home, s.o.HomePath, text); err != nil {
 		return nil, err
 	}
 	return id, nil

@@ -45,6 +45,22 @@ func (s *Store) listed(ctx context.Context) ([]string, error) {
 	return s.dirs()
 }
 
+// reading runs do on a secret that is there, without a lock: again if another
+// process changes the store's key meanwhile.
+func (s *Store) reading(ctx context.Context, op, name string, do func(u *unlocked, r *record) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for again := 0; ; again++ {
+		u, r, err := s.found(ctx, op, name)
+		if err == nil {
+			err = s.failed(op, name, do(u, r))
+		}
+		if !errors.Is(err, errKeyChanged) || again == 3 {
+			return err
+		}
+	}
+}
+
 // found is a secret that is there, or the error that it is not.
 func (s *Store) found(ctx context.Context, op, name string) (*unlocked, *record, error) {
 	if err := checkName(name); err != nil {
@@ -68,18 +84,15 @@ func (s *Store) found(ctx context.Context, op, name string) (*unlocked, *record,
 }
 
 // Describe opens the current version for its metadata.
-func (s *Store) Describe(ctx context.Context, name string) (secret.Info, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, r, err := s.found(ctx, "describe secret", name)
-	if err != nil {
-		return secret.Info{}, err
-	}
-	info := r.current.info(s, name)
-	if r.gone != nil {
-		info.Deletion = r.gone.Final
-	}
-	return info, nil
+func (s *Store) Describe(ctx context.Context, name string) (info secret.Info, err error) {
+	err = s.reading(ctx, "describe secret", name, func(_ *unlocked, r *record) error {
+		info = r.current.info(s, name)
+		if r.gone != nil {
+			info.Deletion = r.gone.Final
+		}
+		return nil
+	})
+	return info, err
 }
 
 // Read opens each version that is asked for.
@@ -95,37 +108,35 @@ func (s *Store) Read(ctx context.Context, refs []secret.Ref, got func(secret.Rea
 	return nil
 }
 
-func (s *Store) read(ctx context.Context, ref secret.Ref) (secret.Value, secret.Version, error) {
+func (s *Store) read(ctx context.Context, ref secret.Ref) (value secret.Value, version secret.Version, err error) {
 	const op = "read secret"
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u, r, err := s.found(ctx, op, ref.Name)
-	if err != nil {
-		return secret.Value{}, secret.Version{}, err
-	}
-	if r.gone != nil {
-		return secret.Value{}, secret.Version{}, s.waits(op, ref.Name, r)
-	}
-	id, state := ref.Version, secret.Previous
-	if id == "" || id == r.current.id {
-		id, state = r.current.id, secret.Current
-	}
-	n, ok := versionNumber(id)
-	if !ok {
-		return secret.Value{}, secret.Version{}, s.refused(providers.Invalid, op, ref.Name, "", "%s is not the id of a version", providers.Printable(id, 60))
-	}
-	h, payload, err := s.version(u, ref.Name, n)
-	if errors.Is(err, fs.ErrNotExist) {
-		return secret.Value{}, secret.Version{}, s.refused(providers.NotFound, op, ref.Name, "", "it has no version %d", n)
-	}
-	if err != nil {
-		return secret.Value{}, secret.Version{}, s.failed(op, ref.Name, err)
-	}
-	if h.id != id {
-		clear(payload)
-		return secret.Value{}, secret.Version{}, s.refused(providers.Conflict, op, ref.Name, "Compare the file with git's history: somebody put another in its place, or rolled it back.", "version %d is not the one that is asked for", n)
-	}
-	return secret.NewValue(payload), h.version(state), nil
+	err = s.reading(ctx, op, ref.Name, func(u *unlocked, r *record) error {
+		if r.gone != nil {
+			return s.waits(op, ref.Name, r)
+		}
+		id, state := ref.Version, secret.Previous
+		if id == "" || id == r.current.id {
+			id, state = r.current.id, secret.Current
+		}
+		n, ok := versionNumber(id)
+		if !ok {
+			return s.refused(providers.Invalid, op, ref.Name, "", "%s is not the id of a version", providers.Printable(id, 60))
+		}
+		h, payload, err := s.version(u, ref.Name, n)
+		if errors.Is(err, fs.ErrNotExist) {
+			return s.refused(providers.NotFound, op, ref.Name, "", "it has no version %d", n)
+		}
+		if err != nil {
+			return err
+		}
+		if h.id != id {
+			clear(payload)
+			return s.refused(providers.Conflict, op, ref.Name, "Compare the file with git's history: somebody put another in its place, or rolled it back.", "version %d is not the one that is asked for", n)
+		}
+		value, version = secret.NewValue(payload), h.version(state)
+		return nil
+	})
+	return value, version, err
 }
 
 func (h header) version(state secret.VersionState) secret.Version {
@@ -138,24 +149,21 @@ func (s *Store) waits(op, name string, r *record) error {
 }
 
 // History opens all versions.
-func (s *Store) History(ctx context.Context, name string) ([]secret.Version, error) {
-	const op = "list versions of secret"
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u, r, err := s.found(ctx, op, name)
-	if err != nil {
-		return nil, err
-	}
-	var out []secret.Version
-	for _, n := range slices.Backward(r.numbers) {
-		state, h := secret.Current, r.current
-		if n != r.current.N {
-			state = secret.Previous
-			if h, err = s.header(u, name, n); err != nil {
-				return nil, s.failed(op, name, err)
+func (s *Store) History(ctx context.Context, name string) (versions []secret.Version, err error) {
+	err = s.reading(ctx, "list versions of secret", name, func(u *unlocked, r *record) error {
+		versions = nil
+		for _, n := range slices.Backward(r.numbers) {
+			state, h := secret.Current, r.current
+			if n != r.current.N {
+				state = secret.Previous
+				var err error
+				if h, err = s.header(u, name, n); err != nil {
+					return err
+				}
 			}
+			versions = append(versions, h.version(state))
 		}
-		out = append(out, h.version(state))
-	}
-	return out, nil
+		return nil
+	})
+	return versions, err
 }

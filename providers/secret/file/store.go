@@ -143,6 +143,8 @@ func (s *Store) failed(op, name string, err error) error {
 		e.On += " " + providers.Printable(name, 200)
 	}
 	var noMatch *age.NoIdentityMatchError
+	var identity *identityError
+	var noPlugin *plugin.NotFoundError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		e.Class = providers.Canceled
@@ -152,6 +154,11 @@ func (s *Store) failed(op, name string, err error) error {
 	case errors.Is(err, errModes):
 		e.Class = providers.Denied
 		e.Hint = "Run 'chmod 600' on the identity file; if others could read it, make a new identity and rotate the secrets."
+	case errors.As(err, &identity):
+		e.Class = providers.Denied
+	case errors.As(err, &noPlugin):
+		e.Class = providers.Denied
+		e.Hint = "Install age-plugin-" + providers.Printable(noPlugin.Name, 60) + ", or use another identity."
 	case errors.As(err, &noMatch):
 		e.Class = providers.Denied
 		e.Err = errors.New("none of our identities is a member's")
@@ -283,6 +290,36 @@ func (s *Store) put(fsys disk.FS, name string, b []byte) error {
 	return fsys.SyncDir(dir)
 }
 
+// putNew makes a file that must not exist, whole or not at all: a link, unlike a
+// rename, does not replace what another process has made meanwhile.
+func (s *Store) putNew(fsys disk.FS, name string, b []byte) error {
+	fill := func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	}
+	dir := path.Dir(name)
+	temp, err := disk.RandomName(s.o.Rand, path.Join(dir, tempStart))
+	if err != nil {
+		return err
+	}
+	if _, err := disk.WriteNew(fsys, temp, fill); err != nil {
+		return err
+	}
+	linked := fsys.Link(temp, name)
+	if err := fsys.Remove(temp); err != nil {
+		return err
+	}
+	if errors.Is(linked, fs.ErrExist) {
+		return linked
+	}
+	if linked != nil { // a file system without links: the file may be torn, and replaces none
+		if _, err := disk.WriteNew(fsys, name, fill); err != nil {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
 // sweep removes temporary files of processes that died. The lock is held, so
 // none is in use.
 func (s *Store) sweep(dir string, names []string) error {
@@ -366,6 +403,9 @@ func (s *Store) lookOnce(u *unlocked, name string) (*record, error) {
 	return r, nil
 }
 
+// errKeyChanged: another process gave the store a new key while we looked.
+var errKeyChanged = errors.New("the store's key was changed meanwhile")
+
 // header opens version n and drops its payload.
 func (s *Store) header(u *unlocked, name string, n int) (header, error) {
 	h, payload, err := s.version(u, name, n)
@@ -385,6 +425,9 @@ func (s *Store) version(u *unlocked, name string, n int) (header, []byte, error)
 	}
 	h, payload, err := open(u.ids, sealed, u.Store, name, n)
 	if err != nil {
+		if now, keyErr := disk.ReadFile(s.o.FS, s.in(keyFile), maxKeyFile); keyErr == nil && !bytes.Equal(now, u.sealed) {
+			return header{}, nil, errKeyChanged
+		}
 		return header{}, nil, s.damaged(name, n, err)
 	}
 	return h, payload, nil

@@ -297,7 +297,7 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 func (s *Store) locked(ctx context.Context, op, name string, do func(u *unlocked, r *record) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, err := s.found(ctx, op, name); err != nil {
+	if _, _, err := s.found(ctx, op, name); err != nil && !errors.Is(err, errKeyChanged) {
 		return err // without a lock, since there may be no directory for it
 	}
 	_, release, err := s.hold(ctx)
