@@ -56,7 +56,7 @@ type sizes struct {
 	least, range416 int64
 }
 
-var usualSizes = sizes{large: 64 << 20, chunk: 64 << 20, longest: 256 << 20, parts: 4, keep: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
+var usualSizes = sizes{large: 64 << 20, chunk: 64 << 20, longest: 1 << 30, parts: 4, keep: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
 
 // lessons are the Lessons of one remote under way.
 type lessons struct {
