@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -124,20 +123,20 @@ func (l *loader) registry(name string, s *scope) (Registry, bool) {
 // settable are the kinds that can create a repository with a setting.
 var settable = map[string][]string{
 	"scan_on_push":   {"ecr", "harbor"},
-	"immutable_tags": {"ecr"},
-	"kms_key":        {"ecr"},
-	"labels":         {"ecr", "ecr-public"},
+	"immutable_tags": {"ecr", "gar"},
+	"kms_key":        {"ecr", "gar"},
+	"labels":         {"ecr", "ecr-public", "gar"},
 }
 
 // repositorySettings reads what is created with. What the kind does not have is
 // refused here, not at the first repository that is created.
 func (s *scope) repositorySettings(r Registry) RepositorySettings {
 	found := RepositorySettings{
-		ScanOnPush: s.boolean("scan_on_push", false), ImmutableTags: s.boolean("immutable_tags", false), Labels: s.resourceTags("labels"),
+		ScanOnPush: s.boolean("scan_on_push", false), ImmutableTags: s.boolean("immutable_tags", false), Labels: s.resourceLabels("labels", r.Kind),
 	}
 	if text, at, ok := s.text("kms_key"); ok {
 		if found.KMSKey = text; text == "" || len(text) > 2048 {
-			s.l.found.errorAt(at, "kms_key must name a key", "It is an ARN, an id or an alias of at most 2048 characters.", "")
+			s.l.found.errorAt(at, "kms_key must name a key", "It is text of at most 2048 characters.", "")
 		}
 	}
 	if !r.CreateRepositories {
@@ -152,30 +151,38 @@ func (s *scope) repositorySettings(r Registry) RepositorySettings {
 	return found
 }
 
-// resourceTags reads labels that AWS takes as tags of a resource
-// (docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html, "Tag
-// restrictions").
-func (s *scope) resourceTags(name string) map[string]string {
-	labels, at := s.labels(name), s.place(name)
-	if len(labels) > 50 {
-		s.l.found.errorAt(at, "too many labels", fmt.Sprintf("A repository has 50 at most, these are %d.", len(labels)), "")
+// resourceLabels reads labels and holds them to the rules of the cloud.
+func (s *scope) resourceLabels(name, kind string) map[string]string {
+	labels, at, rules := s.labels(name), s.place(name), awsLabels
+	if kind == "gar" {
+		rules = gcpLabels
+	}
+	if len(labels) > rules.most {
+		s.l.found.errorAt(at, "too many labels", fmt.Sprintf("A repository has %d at most, these are %d.", rules.most, len(labels)), "")
 	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		detail := ""
-		switch value := labels[key]; {
-		case key == "" || utf8.RuneCountInString(key) > 128:
-			detail = "A name has 1 to 128 characters."
-		case utf8.RuneCountInString(value) > 256:
-			detail = "A value has at most 256 characters."
-		case strings.HasPrefix(strings.ToLower(key), "aws:"):
-			detail = "Names that begin with aws: are AWS's own."
-		default:
-			continue
+		if !rules.name.MatchString(key) || strings.HasPrefix(strings.ToLower(key), "aws:") || !rules.value.MatchString(labels[key]) {
+			s.l.found.errorAt(at, fmt.Sprintf("bad label %q", providers.Printable(key, 60)), rules.words, "")
 		}
-		s.l.found.errorAt(at, fmt.Sprintf("bad label %q", providers.Printable(key, 60)), detail, "")
 	}
 	return labels
 }
+
+// labelRules are what a cloud takes as labels of a resource.
+type labelRules struct {
+	most        int
+	name, value *regexp.Regexp
+	words       string
+}
+
+var (
+	// docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html, "Tag restrictions"
+	awsLabels = labelRules{50, regexp.MustCompile(`^.{1,128}$`), regexp.MustCompile(`^.{0,256}$`),
+		"A name has 1 to 128 characters and does not begin with aws:, a value has at most 256."}
+	// docs.cloud.google.com/resource-manager/docs/labels-overview, "Requirements for labels"
+	gcpLabels = labelRules{64, regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`), regexp.MustCompile(`^[a-z0-9_-]{0,63}$`),
+		"A name begins with a letter and a name or value has at most 63 of a-z, 0-9, _ and -."}
+)
 
 func (s *scope) path(name string) string {
 	text, at, ok := s.text(name)

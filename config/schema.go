@@ -93,9 +93,9 @@ var registryBlock = &blockType{
 	blocks: []*blockType{
 		{name: "repository_settings", doc: "Settings of the repositories that `create_repositories` makes; those that exist keep theirs. Which kinds have a setting is said with it, and it is refused for others.", args: []argument{
 			{name: "scan_on_push", kind: "bool", fallback: "`false`", doc: "Scan what is pushed (`ecr`, `harbor`)."},
-			{name: "immutable_tags", kind: "bool", fallback: "`false`", doc: "Tags can not be moved (`ecr`). A tag that moves at the source is then blocked in the plan."},
-			{name: "kms_key", kind: "text", fallback: "the registry's own encryption", doc: "ARN, id or alias of the KMS key that encrypts the repository (`ecr`)."},
-			{name: "labels", kind: "map of text", doc: "Tags of the repository as a resource (`ecr`, `ecr-public`), 50 at most."},
+			{name: "immutable_tags", kind: "bool", fallback: "`false`", doc: "Tags can not be moved (`ecr`, `gar`). A tag that moves at the source is then blocked in the plan."},
+			{name: "kms_key", kind: "text", fallback: "the registry's own encryption", doc: "The KMS key that encrypts the repository: ARN, id or alias (`ecr`), or resource name (`gar`)."},
+			{name: "labels", kind: "map of text", doc: "Tags (`ecr`, `ecr-public`) or labels (`gar`) of the repository as a resource."},
 		}},
 		{name: "auth", doc: "Credentials, by exactly one method. Without it: Docker's and Podman's credential files, then the cloud's own chain.", args: []argument{
 			{name: "username", kind: "text", doc: "User name; needs `password`. May be sensitive."},

@@ -65,6 +65,12 @@ func (a *API) Settings() Settings { return a.remote.settings }
 // Now is the time by the clock of the client.
 func (a *API) Now() time.Time { return a.remote.client.clock.Now() }
 
+// Wait returns after d by the clock of the client, or with ctx's error when that
+// ends first.
+func (a *API) Wait(ctx context.Context, d time.Duration) error {
+	return a.remote.client.clock.Wait(ctx, d)
+}
+
 // URL is an address at the registry itself. The path is escaped already.
 func (a *API) URL(path string, query url.Values) *url.URL {
 	return escaped(a.remote.scheme, a.remote.apiHost, path, query)

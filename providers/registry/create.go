@@ -59,7 +59,8 @@ func (c *Client) CreateRepository(ctx context.Context, repo providers.Repository
 	}
 	place := repo.Path
 	if r.profile.Create == CreateTop {
-		place, _, _ = strings.Cut(repo.Path, "/")
+		parts := strings.Split(repo.Path, "/")
+		place = strings.Join(parts[:min(max(1, r.profile.Top), len(parts))], "/")
 	}
 	if r.wasMade(place) {
 		return nil

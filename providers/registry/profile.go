@@ -28,6 +28,7 @@ type Profile struct {
 	// Full are words of a refusal that say that a quota is used up, for registries
 	// that do so by a status which means something else; see [ErrFull].
 	Full []string
+	Top  int // parts of a name that CreateTop means; 0 for 1
 	// CreatesPerSecond bounds how fast repositories are made; 0 for 5.
 	CreatesPerSecond float64
 

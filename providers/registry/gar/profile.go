@@ -20,6 +20,7 @@ func Kind(token Token) registry.Kind {
 			Uploads: []registry.Upload{registry.UploadPut},
 			Resume:  registry.ResumeNever,
 			Create:  registry.CreateTop,
+			Top:     2, // PROJECT/REPOSITORY
 			// One repository each two seconds (cloud.google.com/artifact-registry/quotas).
 			CreatesPerSecond: 0.5,
 			Referrers:        registry.ReferrersAPI,

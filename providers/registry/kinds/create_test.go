@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -23,8 +24,8 @@ func TestCreate(t *testing.T) {
 		{kind: "ecr", path: "acme/app"},
 		{kind: "ecr-public", path: registrytest.PublicAlias + "/app"},
 		{kind: "harbor", path: "acme/app"},
-		{kind: "gar", path: "acme/main/team/app", class: providers.Unsupported, text: "acme/main must exist",
-			hint: "gcloud artifacts repositories create main --project=acme --location=europe"},
+		{kind: "gar", path: "acme/main/team/app"},
+		{kind: "gar", path: "acme", class: providers.Unsupported, text: "LOCATION-docker.pkg.dev/PROJECT/REPOSITORY", hint: "gcloud"},
 		{kind: "artifactory", path: "docker-local/app", class: providers.Unsupported, text: "artifactory", hint: "by hand"},
 	} {
 		t.Run(tt.kind+" "+tt.path, func(t *testing.T) {
@@ -71,6 +72,8 @@ func TestCreateWithSettings(t *testing.T) {
 		{"ecr", "acme/app", all, `{"registryId":"123456789012","repositoryName":"acme/app","imageTagMutability":"IMMUTABLE","imageScanningConfiguration":{"scanOnPush":true},` +
 			`"encryptionConfiguration":{"encryptionType":"KMS","kmsKey":"alias/registry"},"tags":[{"Key":"cost","Value":"42"},{"Key":"team","Value":"platform"}]}`},
 		{"ecr-public", registrytest.PublicAlias + "/app", all, `{"repositoryName":"app","tags":[{"Key":"cost","Value":"42"},{"Key":"team","Value":"platform"}]}`},
+		{"gar", "acme/main/app", registry.RepositorySettings{}, `{"format":"DOCKER"}`},
+		{"gar", "acme/main/app", all, `{"format":"DOCKER","kmsKeyName":"alias/registry","labels":{"cost":"42","team":"platform"},"dockerConfig":{"immutableTags":true}}`},
 		{"harbor", "acme/app", registry.RepositorySettings{}, `{"metadata":{"public":"false"},"project_name":"acme"}`},
 		{"harbor", "acme/app", all, `{"metadata":{"auto_scan":"true","public":"false"},"project_name":"acme"}`},
 	} {
@@ -79,7 +82,7 @@ func TestCreateWithSettings(t *testing.T) {
 			w.registries()
 			registries, asked := w.answer, ""
 			w.answer = func(req *http.Request) *http.Response {
-				if strings.HasSuffix(req.Header.Get("X-Amz-Target"), ".CreateRepository") || strings.HasSuffix(req.URL.Path, "/projects") {
+				if strings.HasSuffix(req.Header.Get("X-Amz-Target"), ".CreateRepository") || strings.HasSuffix(req.URL.Path, "/projects") || req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/repositories") {
 					asked = bodyOf(req)
 				}
 				return registries(req)
@@ -89,7 +92,7 @@ func TestCreateWithSettings(t *testing.T) {
 				t.Errorf("%v; asked\n     %s\nwant %s", err, asked, tt.want)
 			}
 			immutable, err := c.Immutable(t.Context(), w.repo(tt.path), "v1")
-			if want := tt.kind == "ecr" && tt.settings.ImmutableTags; err != nil || immutable != want {
+			if want := (tt.kind == "ecr" || tt.kind == "gar") && tt.settings.ImmutableTags; err != nil || immutable != want {
 				t.Errorf("tags there are immutable: %t, %v; want %t", immutable, err, want)
 			}
 		})
@@ -194,5 +197,58 @@ func TestCreatedIsNotThereYet(t *testing.T) {
 				t.Errorf("%v after %d lookups; want found %t after %d", err, lookups, tt.found, tt.lookups)
 			}
 		})
+	}
+}
+
+// Google answers before it is done: that is waited for, with a bound. Two top
+// repositories of one project are two creations.
+func TestCreateAtGoogle(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		answers []string // the last one for ever
+		class   providers.Class
+		text    string
+	}{
+		{"done at once", []string{`{"done":true}`}, providers.Unknown, ""},
+		{"done at the third look", []string{`{"name":"projects/acme/locations/europe/operations/op-1"}`, `{"name":"projects/acme/locations/europe/operations/op-1"}`,
+			`{"name":"projects/acme/locations/europe/operations/op-1","done":true,"response":{}}`}, providers.Unknown, ""},
+		{"never done", []string{`{"name":"projects/acme/locations/europe/operations/op-1"}`}, providers.Transient, "after 1m0s"},
+		{"failed", []string{`{"name":"projects/acme/locations/europe/operations/op-1","done":true,"error":{"message":"key not found"}}`}, providers.Invalid, "key not found"},
+		{"led elsewhere", []string{`{"name":"projects/other/locations/europe/operations/../../x"}`}, providers.Transient, "not there yet"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, siteOf("gar"))
+			n := 0
+			w.answer = func(req *http.Request) *http.Response {
+				if n > 0 && !strings.HasSuffix(req.URL.Path, "/operations/op-1") {
+					t.Errorf("asked for %s", req.URL)
+				}
+				n++
+				return reply(req, http.StatusOK, tt.answers[min(n, len(tt.answers))-1])
+			}
+			err := w.client(Outside{}, w.login).CreateRepository(t.Context(), w.repo("acme/main/app"))
+			if providers.ClassOf(err) != tt.class || err != nil && !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%v of class %s, want %s with %q\n%s", err, providers.ClassOf(err), tt.class, tt.text, w.log())
+			}
+		})
+	}
+	w := newWorld(t, siteOf("gar"), registrytest.WithLogin())
+	c := w.client(Outside{}, w.login)
+	for _, path := range []string{"acme/one/app", "acme/two/app"} {
+		if err := c.CreateRepository(t.Context(), w.repo(path)); err != nil {
+			t.Fatal(err)
+		}
+		registrytest.Push(t, w.Server.Host(), path, "v1", registrytest.Image(1, registrytest.Layer(1, 100)))
+	}
+	if n := w.Recorder.Total(); n != 2 {
+		t.Errorf("%d requests, want one for each\n%s", n, w.log())
+	}
+	denied := w.client(Outside{}, func(o *registry.Options) {
+		o.Keychain = func(context.Context, providers.Repository) (registry.Credential, error) {
+			return registry.Credential{Username: "_json_key", Password: func() string { return "{}" }, Origin: "the test"}, nil
+		}
+	}).CreateRepository(t.Context(), w.repo("acme/three/app"))
+	if providers.ClassOf(denied) != providers.Denied || !strings.Contains(providers.HintOf(denied), "gcloud artifacts repositories create three --project=acme --location=europe") {
+		t.Errorf("with a key file: %v (hint %q)", denied, providers.HintOf(denied))
 	}
 }
