@@ -183,9 +183,14 @@ func limited(cfg *config.Config, n int) []config.Registry {
 func (s *session) makePlan(ctx context.Context, in planner.Input) (*planner.Plan, error) {
 	report, stop := s.watchObserving()
 	in.Progress, in.Now = report, s.clock.Now()
-	if s.vault != nil {
-		in.Secrets, in.FingerprintKeys = s.vault.client, s.vault.keys
+	if s.vault == nil { // the configuration was loaded elsewhere
+		var err error
+		if s.vault, err = s.openVault(in.Config); err != nil {
+			stop()
+			return nil, err
+		}
 	}
+	in.Secrets, in.FingerprintKeys = s.vault.client, s.vault.keys
 	plan, diags, err := planner.New(ctx, in)
 	stop()
 	s.tellStats(in.Client)

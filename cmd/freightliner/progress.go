@@ -341,14 +341,29 @@ type lockedWriter struct {
 }
 
 func (l *lockedWriter) Write(p []byte) (int, error) {
+	if _, err := l.write(l.filter.Clean(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (l *lockedWriter) write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return len(p), nil
 	}
-	_, l.err = l.w.Write(l.filter.Clean(p))
+	_, l.err = l.w.Write(p)
 	return len(p), nil
 }
+
+// unfiltered is the same end without the last net, for the one thing that is
+// meant to be a value.
+func (l *lockedWriter) unfiltered() io.Writer { return plainWriter{l} }
+
+type plainWriter struct{ *lockedWriter }
+
+func (p plainWriter) Write(b []byte) (int, error) { return p.write(b) }
 
 func (l *lockedWriter) failed() error {
 	l.mu.Lock()

@@ -22,16 +22,20 @@ const looksAtOnce = 16
 // those of which exactly one side says what is there. Records of blocks and of
 // referrers stay open: no single look can decide them.
 func (m *merging) lookLive(p *program, cmd *cobra.Command, f *stateFlags) (statefile.Resolve, error) {
-	registries, err := f.registries(p, cmd)
+	cfg, err := f.anyConfig(p, cmd)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{program: p, command: "state merge", out: p.stdout}
-	client, err := s.newClient(registries)
+	if s.vault, err = s.openVault(cfg); err != nil {
+		return nil, err
+	}
+	client, err := s.newClient(cfg.Registries)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
+	at := eyes{client: client, vault: s.vault}
 	ctx, end := p.cancelOnSignal(cmd.Context())
 	defer end()
 	chosen := map[string]*statefile.Record{}
@@ -40,7 +44,7 @@ func (m *merging) lookLive(p *program, cmd *cobra.Command, f *stateFlags) (state
 	group.SetLimit(looksAtOnce)
 	for _, c := range m.conflicts {
 		group.Go(func() error {
-			r, ok, err := m.look(ctx, client, c)
+			r, ok, err := m.look(ctx, at, c)
 			if ctx.Err() != nil {
 				return errInterrupted
 			}
@@ -63,27 +67,29 @@ func (m *merging) lookLive(p *program, cmd *cobra.Command, f *stateFlags) (state
 	}, nil
 }
 
-// registries are the configuration's, or none where there is no configuration.
-func (f *stateFlags) registries(p *program, cmd *cobra.Command) ([]config.Registry, error) {
+// anyConfig is the configuration, or an empty one where there is none.
+func (f *stateFlags) anyConfig(p *program, cmd *cobra.Command) (*config.Config, error) {
 	if name, err := configured(); err != nil || name == "" {
-		return nil, err
+		return &config.Config{}, err
 	}
-	cfg, err := f.config(p, cmd)
-	if err != nil {
-		return nil, err
-	}
-	return cfg.Registries, nil
+	return f.config(p, cmd)
+}
+
+// eyes look at registries and secret stores.
+type eyes struct {
+	client *registry.Client
+	vault  *vault
 }
 
 // look gives the side of a conflict that says what is at the destination, if it
 // is exactly one. Each side is held against the place that it speaks of; one that
 // removed the record, against the place of the other.
-func (m *merging) look(ctx context.Context, client *registry.Client, c statefile.Conflict) (*statefile.Record, bool, error) {
-	ours, err := says(ctx, client, c.Ours, m.ours, c.Theirs, m.theirs)
+func (m *merging) look(ctx context.Context, at eyes, c statefile.Conflict) (*statefile.Record, bool, error) {
+	ours, err := at.says(ctx, c.Ours, m.ours, c.Theirs, m.theirs)
 	if err != nil {
 		return nil, false, err
 	}
-	theirs, err := says(ctx, client, c.Theirs, m.theirs, c.Ours, m.ours)
+	theirs, err := at.says(ctx, c.Theirs, m.theirs, c.Ours, m.ours)
 	switch {
 	case err != nil || ours == theirs:
 		return nil, false, err
@@ -94,10 +100,13 @@ func (m *merging) look(ctx context.Context, client *registry.Client, c statefile
 }
 
 // says reports whether a side's record, nil for removed, is how things are.
-func says(ctx context.Context, client *registry.Client, r *statefile.Record, in *statefile.State, other *statefile.Record, otherIn *statefile.State) (bool, error) {
+func (e eyes) says(ctx context.Context, r *statefile.Record, in *statefile.State, other *statefile.Record, otherIn *statefile.State) (bool, error) {
 	at := r
 	if r == nil {
 		at, in = other, otherIn
+	}
+	if at.Kind == statefile.KindSecret {
+		return e.secret(ctx, r, at)
 	}
 	block, ok := in.Lookup(planner.BlockOf(at.Address))
 	if !ok {
@@ -107,7 +116,7 @@ func says(ctx context.Context, client *registry.Client, r *statefile.Record, in 
 	if tag == "" {
 		return false, nil
 	}
-	have, err := client.Head(ctx, repo, tag)
+	have, err := e.client.Head(ctx, repo, tag)
 	absent := providers.ClassOf(err) == providers.NotFound
 	switch {
 	case err != nil && !absent:
@@ -116,4 +125,25 @@ func says(ctx context.Context, client *registry.Client, r *statefile.Record, in 
 		return absent, nil
 	}
 	return !absent && have.Digest == r.Digest, nil
+}
+
+// secret is says for a secret: the version that is current decides. at is where
+// to look, r what the side says of it.
+func (e eyes) secret(ctx context.Context, r, at *statefile.Record) (bool, error) {
+	for _, name := range e.vault.client.Names() {
+		store, err := e.vault.client.Store(ctx, name)
+		if err != nil || store.Place() != at.Destination {
+			continue
+		}
+		info, err := store.Describe(ctx, at.Name)
+		absent := providers.ClassOf(err) == providers.NotFound
+		switch {
+		case err != nil && !absent:
+			return false, err
+		case r == nil:
+			return absent, nil
+		}
+		return !absent && info.Version == r.Version, nil
+	}
+	return false, nil // no secret_store block leads there
 }

@@ -37,7 +37,7 @@ The registries are only looked at.`,
 						return err
 					}
 				}
-				return h.rebuild(cfg, &f)
+				return h.endSecrets(h.rebuild(cfg, &f))
 			})
 		},
 	}

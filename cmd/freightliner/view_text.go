@@ -45,6 +45,8 @@ func (v planText) nothing(o *outline) {
 		fmt.Fprintln(v.w, v.p.paint(bold, "No plan: nothing could be observed."))
 	case t.Failed > 0:
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes among what could be observed."))
+	case o.plan.Destroy && o.plan.Blocked():
+		fmt.Fprintln(v.w, v.p.paint(bold, "No plan:")+" a guard holds everything back.")
 	case o.plan.Destroy:
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" Nothing is recorded in the state, so there is nothing to destroy.")
 	default:
