@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -267,5 +268,22 @@ func TestFileNames(t *testing.T) {
 				t.Errorf("%s is taken for a file of %q", other, workspace)
 			}
 		}
+	}
+}
+
+// TestDocumentedLog: the example in docs/secrets.md is a log that holds.
+func TestDocumentedLog(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/secrets.md")
+	check(t, "page", err)
+	var text []byte
+	for line := range bytes.Lines(page) {
+		if bytes.HasPrefix(line, []byte(`{"seq":`)) {
+			text = append(text, line...)
+		}
+	}
+	d := statefiletest.New()
+	d.Put(file, text, 0o600)
+	if r := verified(t, d); r.Lines != 2 || r.Torn {
+		t.Errorf("%+v", r)
 	}
 }
