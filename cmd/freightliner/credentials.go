@@ -72,7 +72,8 @@ func (s *session) helperBlock(host, name, origin string) registry.CredentialFunc
 	return func(ctx context.Context, repo providers.Repository) (registry.Credential, error) {
 		c, err := find(ctx, repo)
 		if err == nil && c.Password == nil && c.Identity == nil && c.Bearer == nil {
-			err = &providers.Error{Class: providers.Denied, Op: "run", On: "docker-credential-" + name, Err: errors.New("it has no credential for " + clean(host))}
+			err = &providers.Error{Class: providers.Denied, Op: "run", On: "docker-credential-" + name, Err: errors.New("it has no credential for " + clean(host)),
+				Hint: origin + " names this helper. Log in with the program that it belongs to."}
 		}
 		return c, err
 	}

@@ -134,8 +134,7 @@ func wrapped(text string) string {
 // errors.
 func problemDiagnostics(p *planner.Plan, sources map[string][]byte) config.Diagnostics {
 	var diags config.Diagnostics
-	for i := range p.Problems {
-		problem := &p.Problems[i]
+	for _, problem := range groupProblems(p.Problems) {
 		d := config.Diagnostic{
 			Warning: problem.Blocked && !problem.Guard,
 			Summary: problem.Summary,
@@ -144,11 +143,49 @@ func problemDiagnostics(p *planner.Plan, sources map[string][]byte) config.Diagn
 			Excerpt: excerptOf(sources, problem.Range),
 		}
 		if problem.Address != "" && !strings.Contains(problem.Summary, problem.Address) {
-			d.Detail = "Concerns " + problem.Address + "."
+			d.Detail = "Concerns " + problem.concerns() + "."
 		}
 		diags = append(diags, d)
 	}
 	return diags
+}
+
+// problemGroup is a problem with all others that say the same: a registry that
+// refuses a credential does so for each of its repositories.
+type problemGroup struct {
+	*planner.Problem
+	more int
+}
+
+func (g problemGroup) concerns() string {
+	if g.more == 0 {
+		return g.Address
+	}
+	return fmt.Sprintf("%s and %s more", g.Address, count(g.more))
+}
+
+// groupProblems joins what says the same about the same block, for people; events
+// and reports have each.
+func groupProblems(problems []planner.Problem) []problemGroup {
+	type saying struct {
+		summary, hint  string
+		at             config.Range
+		class          providers.Class
+		blocked, guard bool
+	}
+	var groups []problemGroup
+	said := map[saying]int{}
+	for i := range problems {
+		p := &problems[i]
+		key := saying{p.Summary, p.Hint, p.Range, p.Class, p.Blocked, p.Guard}
+		if at, twice := said[key]; twice {
+			groups[at].more++
+			continue
+		}
+		said[key] = len(groups)
+		groups = append(groups, problemGroup{Problem: p})
+	}
+	return groups
 }
 
 // classHints are the way out where nobody below knew a better one.

@@ -175,13 +175,13 @@ const problemBudget = 50
 
 func (v planMarkdown) problems(o *outline) (text string, all bool) {
 	var b strings.Builder
-	shown := o.plan.Problems[:min(len(o.plan.Problems), problemBudget)]
+	groups := groupProblems(o.plan.Problems)
+	shown := groups[:min(len(groups), problemBudget)]
 	if len(shown) == 0 {
 		return "", true
 	}
 	b.WriteString("> [!WARNING]\n")
-	for i := range shown {
-		problem := &shown[i]
+	for _, problem := range shown {
 		what := "not observed"
 		switch {
 		case problem.Guard:
@@ -189,13 +189,13 @@ func (v planMarkdown) problems(o *outline) (text string, all bool) {
 		case problem.Blocked:
 			what = "held back"
 		}
-		fmt.Fprintf(&b, "> - %s %s: %s\n", what, code(problem.Address), code(providers.Printable(problem.Summary, 400)))
+		fmt.Fprintf(&b, "> - %s %s: %s\n", what, code(problem.concerns()), code(providers.Printable(problem.Summary, 400)))
 	}
-	if more := len(o.plan.Problems) - len(shown); more > 0 {
+	if more := len(groups) - len(shown); more > 0 {
 		fmt.Fprintf(&b, "> - %s more\n", count(more))
 	}
 	b.WriteByte('\n')
-	return b.String(), len(shown) == len(o.plan.Problems)
+	return b.String(), len(shown) == len(groups)
 }
 
 func (v planMarkdown) block(b *strings.Builder, o *outline, block *outlineBlock, level int) {

@@ -27,7 +27,7 @@ type authorizer struct {
 
 	mu        sync.Mutex
 	state     authState
-	learning  chan struct{} // closed when the first answer is in
+	learning  chan struct{} // closed when the answer is in that all wait for; nil when nobody does
 	challenge challenge
 	realm     *url.URL
 	elsewhere bool // the realm is on another, allowed host
@@ -88,18 +88,19 @@ type proof struct {
 	scopes []string
 	key    string
 	value  string // the token or the basic pair in use
-	first  bool   // this request learns how the registry wants to be asked
+	first  bool   // this request finds out for all others
 }
 
 // proof gives the header for a request that needs scopes. While nobody knows
-// yet whether the registry asks at all, one request finds out and all others
-// wait for it, so that a start of many workers costs one 401.
+// yet whether the registry asks at all, and then whether it takes what we have,
+// one request finds out and all others wait for it: a start of many workers costs
+// one 401, and a wrong password is sent once, not as often as locks an account.
 func (a *authorizer) proof(ctx context.Context, scopes []string) (*proof, error) {
 	scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
 	p := &proof{auth: a, scopes: scopes, key: strings.Join(scopes, " ")}
 	for {
 		a.mu.Lock()
-		if a.state != authUnknown || a.learning == nil {
+		if a.learning == nil || a.known() {
 			break
 		}
 		learning := a.learning
@@ -111,7 +112,7 @@ func (a *authorizer) proof(ctx context.Context, scopes []string) (*proof, error)
 		}
 	}
 	p.state = a.state
-	if a.state == authUnknown {
+	if !a.known() {
 		a.learning, p.first = make(chan struct{}), true
 	}
 	refused, lacking := a.refused, a.lacking[p.key]
@@ -127,6 +128,10 @@ func (a *authorizer) proof(ctx context.Context, scopes []string) (*proof, error)
 	return p, nil
 }
 
+// known reports whether requests can go side by side: the registry asks nothing,
+// takes what we have, or has turned it down for good. The caller holds mu.
+func (a *authorizer) known() bool { return a.state == authOpen || a.worked.Load() || a.refused != nil }
+
 // fill makes the header. Before the first challenge there is none: nothing
 // secret is sent to a host that did not ask.
 func (a *authorizer) fill(ctx context.Context, p *proof) error {
@@ -139,7 +144,11 @@ func (a *authorizer) fill(ctx context.Context, p *proof) error {
 	}
 	switch {
 	case p.state == authBasic && credential.Username == "" && credential.Password == nil:
-		return a.denied(errors.New("it wants a user name and a password, and there are none"), a.where(credential))
+		have := "there are none"
+		if !credential.empty() {
+			have = "there is only a token"
+		}
+		return a.denied(errors.New("it wants a user name and a password, and "+have), a.where(credential))
 	case p.state == authBasic:
 		p.value = basic(credential)
 		p.header = "Basic " + p.value
@@ -193,7 +202,7 @@ func (a *authorizer) rejected(ctx context.Context, p *proof, resp *http.Response
 	answer := readRefusal(resp, a.redact)
 	resp.Body.Close()
 	err := a.learn(p, resp)
-	p.unused()
+	defer p.unused() // when it is known what the refusal means
 	switch {
 	case errors.Is(err, errElsewhere):
 		return a.denied(err, "If that token server is right, name it in token_hosts in the registry block of "+a.remote.settings.Host+".")
@@ -315,7 +324,7 @@ func (a *authorizer) final(p *proof, answer error) error {
 		credential = *a.credential
 	}
 	a.mu.Unlock()
-	if p.state == authBearer || a.worked.Load() {
+	if (p.state == authBearer || a.worked.Load()) && !a.worthless(credential) {
 		err := a.denied(fmt.Errorf("no access with %s: %w", strings.Join(p.scopes, " "), answer), a.where(credential))
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -323,6 +332,14 @@ func (a *authorizer) final(p *proof, answer error) error {
 		return err
 	}
 	return a.giveUp(answer, credential)
+}
+
+// worthless reports whether the registry said of a ready-made token that it is
+// none at all (RFC 6750, 3.1), rather than that it lacks a right.
+func (a *authorizer) worthless(credential Credential) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return credential.Bearer != nil && a.challenge.params["error"] == "invalid_token" && !a.worked.Load()
 }
 
 // giveUp makes every further call to the registry fail with the same error.
@@ -351,6 +368,9 @@ func (a *authorizer) where(c Credential) string {
 	host := a.remote.settings.Host
 	if c.empty() {
 		tried := ""
+		if c.Origin != "" && !strings.HasPrefix(c.Origin, "nowhere") {
+			return host + " is asked without a credential, as " + providers.Printable(c.Origin, 200) + " says."
+		}
 		if places, ok := strings.CutPrefix(c.Origin, nowhere); ok {
 			tried = " (also tried: " + providers.Printable(places, 400) + ")"
 		}

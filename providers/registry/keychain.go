@@ -201,6 +201,10 @@ func (f *credentialFile) entry(key string) (Credential, bool, error) {
 // help asks a credential helper.
 func (f *credentialFile) help(ctx context.Context, name, server string, run RunHelper) (Credential, bool, error) {
 	on := "docker-credential-" + providers.Printable(name, 80)
+	denied := func(op, on string, err error) error {
+		return &providers.Error{Class: providers.Denied, Op: op, On: on, Err: err,
+			Hint: fmt.Sprintf("%s names this helper. See what it says to: echo %s | %s get", f.name, providers.Printable(server, 100), on)}
+	}
 	if !helperGrammar.MatchString(name) {
 		return Credential{}, false, denied("run", on, fmt.Errorf("%s names a helper that can not be a program name", f.name))
 	}
@@ -220,22 +224,26 @@ func (f *credentialFile) help(ctx context.Context, name, server string, run RunH
 	case len(out) > helperCap:
 		return Credential{}, false, denied("run", on, fmt.Errorf("its answer is %w of %d bytes", errMore, helperCap))
 	}
-	return helperAnswer(out, on)
+	c, err := helperAnswer(out, on)
+	if err != nil {
+		return Credential{}, false, denied("run", on, err)
+	}
+	return c, true, nil
 }
 
 // errNoCredentials is what a helper says that works and knows nothing.
 var errNoCredentials = errors.New("credentials not found in native keychain")
 
-func helperAnswer(out []byte, on string) (Credential, bool, error) {
+func helperAnswer(out []byte, on string) (Credential, error) {
 	var answer struct{ Username, Secret string }
 	if json.Unmarshal(out, &answer) != nil || answer.Secret == "" {
-		return Credential{}, false, denied("run", on, errors.New("its answer is not a user name and a secret"))
+		return Credential{}, errors.New("its answer is not a user name and a secret")
 	}
 	secret := func() string { return answer.Secret }
 	if answer.Username == "<token>" { // docker-credential-helpers: the secret is an identity token
-		return Credential{Identity: secret, Origin: on}, true, nil
+		return Credential{Identity: secret, Origin: on}, nil
 	}
-	return Credential{Username: answer.Username, Password: secret, Origin: on}, true, nil
+	return Credential{Username: answer.Username, Password: secret, Origin: on}, nil
 }
 
 // hubKey is how Docker writes its own registry in its files, whatever name the

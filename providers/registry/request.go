@@ -130,7 +130,8 @@ func (r *remote) backoff(n int, err error) time.Duration {
 func (r *remote) open(ctx context.Context, c *call) (*http.Response, error) {
 	probe, down := r.health.admit(r.client.clock.Now())
 	if down != nil {
-		return nil, &providers.Error{Class: providers.Unknown, Op: c.op, On: c.on, Err: fmt.Errorf("%w: %w", ErrDown, down),
+		// The same words for whatever was wanted, so that who tells people can say it once.
+		return nil, &providers.Error{Class: providers.Unknown, Op: "reach", On: r.settings.Host, Err: fmt.Errorf("%w: %w", ErrDown, down),
 			Hint: "Run again when " + r.settings.Host + " is back; what is done is not repeated."}
 	}
 	if probe {

@@ -647,3 +647,38 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+// A wrong password goes over the wire once, however many workers start at the same
+// moment: accounts are locked after a few.
+func TestWrongPasswordIsSentOnce(t *testing.T) {
+	for name, o := range map[string]registrytest.Option{"basic": registrytest.WithBasicAuth(), "tokens": registrytest.WithTokens(time.Minute)} {
+		t.Run(name, func(t *testing.T) {
+			s := registrytest.Start(t, o)
+			wrong := func(context.Context, providers.Repository) (Credential, error) {
+				return Credential{Username: "u", Password: func() string { return "wrong-password" }, Origin: "the auth block"}, nil
+			}
+			c := clientOf(t, Options{Registries: []Settings{{Host: s.Host(), PlainHTTP: true, Credential: wrong}}})
+			var said sync.Map
+			var workers sync.WaitGroup
+			for i := range 30 {
+				workers.Go(func() {
+					_, err := c.Head(t.Context(), repo(s.Host(), fmt.Sprint("r", i)), "1")
+					if providers.ClassOf(err) != providers.Denied {
+						t.Errorf("error %v, want denied", err)
+					}
+					said.Store(fmt.Sprint(err, providers.HintOf(err)), true)
+				})
+			}
+			workers.Wait()
+			sent := s.Recorder.Where(func(r registrytest.Request) bool { return r.Header.Get("Authorization") != "" })
+			if len(sent) != 1 || s.Recorder.Total() != 2 {
+				t.Errorf("sent %d times in %d requests, want once in 2", len(sent), s.Recorder.Total())
+			}
+			texts := 0
+			said.Range(func(any, any) bool { texts++; return true })
+			if texts != 1 {
+				t.Errorf("%d different errors, want one", texts)
+			}
+		})
+	}
+}

@@ -343,6 +343,29 @@ func TestRefusalsSayWhy(t *testing.T) {
 			}
 			return reply(req, http.StatusUnauthorized, `{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}`)
 		}, []string{"UNAUTHORIZED"}, []string{"AcrPull"}, 1},
+		{"no keys for the public one", "ecr-public", func() Outside {
+			return Outside{AWS: func(context.Context, string) (aws.Credentials, error) {
+				return aws.Credentials{}, errors.New("no EC2 IMDS role found")
+			}}
+		}, nil, []string{"public.ecr.aws", "no access with repository:"}, []string{"the AWS SDK chain: no EC2 IMDS role found"}, 0},
+		{"no right at the public one", "ecr-public", func() Outside { return Outside{AWS: keys} }, func(req *http.Request) *http.Response {
+			if req.Header.Get("X-Amz-Target") == "" {
+				return nil
+			}
+			return reply(req, http.StatusBadRequest, `{"__type":"AccessDeniedException","message":"is not authorized"}`)
+		}, []string{"public.ecr.aws", "AccessDeniedException"}, []string{"ecr-public:GetAuthorizationToken"}, 1},
+		{"the token file of azure is gone", "acr", func() Outside {
+			outside := newChains(nil).outside()
+			outside.ReadFile = func(string) ([]byte, error) { return nil, fs.ErrNotExist }
+			return outside
+		}, nil, []string{"freightliner.azurecr.io", "workload identity"}, []string{"AZURE_FEDERATED_TOKEN_FILE"}, 0},
+		{"azure is not told whose", "acr", func() Outside {
+			return Outside{Env: environment(map[string]string{"AZURE_CLIENT_SECRET": "canary-client-secret"}), Transport: &entra{}}
+		}, nil, []string{"freightliner.azurecr.io", "whose"}, []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID"}, 0},
+		{"no job", "gitlab", func() Outside { return Outside{Env: environment(nil)} }, nil, []string{"registry.gitlab.com"}, []string{"CI_REGISTRY"}, 0},
+		{"a job of another registry", "gitlab", func() Outside {
+			return Outside{Env: environment(map[string]string{"GITLAB_CI": "true", "CI_REGISTRY": "registry.example.com", "CI_REGISTRY_USER": "canary", "CI_REGISTRY_PASSWORD": "canary"})}
+		}, nil, []string{"registry.gitlab.com"}, []string{"CI_REGISTRY"}, 0},
 		{"no workflow", "ghcr", func() Outside { return Outside{Env: environment(map[string]string{"GITHUB_TOKEN": "canary"})} }, nil, []string{"ghcr.io"}, []string{"GITHUB_TOKEN"}, 0},
 		{"other server", "ghcr", func() Outside {
 			return Outside{Env: environment(map[string]string{"GITHUB_TOKEN": "canary", "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://git.example.com"})}
