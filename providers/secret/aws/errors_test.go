@@ -248,6 +248,35 @@ func TestLargeAnswer(t *testing.T) {
 	}
 }
 
+// TestRedirect: whatever redirects, the payload is sent once, to the endpoint.
+func TestRedirect(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		f := awsfake.New("eu-west-1")
+		f.Bare("db")
+		w := &wanderer{f: f.Client(), status: status, sent: map[string]int{}}
+		s := open(t, f, func(o *Options) { o.HTTP = &http.Client{Transport: w} })
+		_, err := s.Write(t.Context(), secret.Write{Name: "db", Value: text(needle), Token: tokenOf()})
+		if providers.ClassOf(err) != providers.Invalid || len(w.sent) != 1 || w.sent["secretsmanager.eu-west-1.amazonaws.com"] == 0 {
+			t.Errorf("%d: sent to %v: %v", status, w.sent, err)
+		}
+	}
+}
+
+// wanderer sends puts elsewhere.
+type wanderer struct {
+	f      *http.Client
+	status int
+	sent   map[string]int // by host
+}
+
+func (w *wanderer) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.sent[r.URL.Host]++
+	if r.Header.Get("X-Amz-Target") == "secretsmanager.DescribeSecret" {
+		return w.f.Transport.RoundTrip(r)
+	}
+	return &http.Response{StatusCode: w.status, Request: r, Body: http.NoBody, Header: http.Header{"Location": {"https://elsewhere.example/"}}}, nil
+}
+
 type endless struct{}
 
 func (endless) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -43,7 +43,7 @@ type Options struct {
 	// default chain.
 	Profile string
 	Keys    aws.CredentialsProvider // required
-	HTTP    *http.Client            // required; redirects are not followed whatever it says
+	HTTP    *http.Client            // required; redirects are not followed
 	Clock   Clock                   // required
 	Rand    io.Reader               // nil: crypto/rand
 }
@@ -103,8 +103,7 @@ func New(_ context.Context, o Options) (*Store, error) {
 		}
 	}
 	web := *o.HTTP
-	web.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	web.Transport = capped{o.HTTP.Transport}
+	web.Transport = guarded{o.HTTP.Transport}
 	keys := aws.NewCredentialsCache(marked{o.Keys})
 	newSTS := func(keys aws.CredentialsProvider) *sts.Client {
 		return sts.New(sts.Options{Region: o.Region, BaseEndpoint: identity, Credentials: keys, HTTPClient: &web, Retryer: aws.NopRetryer{}, Logger: logging.Nop{}})
@@ -185,19 +184,22 @@ func (r randomToken) GetIdempotencyToken() (string, error) {
 	return hex.EncodeToString(b[:]), err
 }
 
-// capped bounds every answer. The largest honest one is 20 payloads of 64 KiB
-// whose every byte is escaped to six.
-type capped struct{ next http.RoundTripper }
+// guarded bounds every answer, and leaves no redirect in it, whatever client and
+// SDK would do with one: what we send goes to the endpoint and nowhere else.
+type guarded struct{ next http.RoundTripper }
 
+// largestAnswer holds the largest honest one: 20 payloads of 64 KiB whose every
+// byte is escaped to six.
 const largestAnswer = 16 << 20
 
-func (c capped) RoundTrip(r *http.Request) (*http.Response, error) {
-	next := c.next
+func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
+	next := g.next
 	if next == nil {
 		next = http.DefaultTransport
 	}
 	answer, err := next.RoundTrip(r)
 	if err == nil {
+		answer.Header.Del("Location")
 		answer.Body = http.MaxBytesReader(nil, answer.Body, largestAnswer)
 	}
 	return answer, err

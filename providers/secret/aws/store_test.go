@@ -112,6 +112,46 @@ func TestSettleFinishesOrWithdraws(t *testing.T) {
 	}
 }
 
+// TestRepeatedCreate: the answer to a creation was lost, somebody else wrote at
+// once, and the repetition "succeeds" since its token is known. That is not
+// taken for being current.
+func TestRepeatedCreate(t *testing.T) {
+	f := awsfake.New("eu-west-1")
+	s := open(t, f)
+	f.Inject(func(c awsfake.Call) awsfake.Fault {
+		if c.N == 1 {
+			return awsfake.Fault{Kind: awsfake.Lost}
+		}
+		if c.N == 2 {
+			f.Foreign("db", "theirs")
+		}
+		return awsfake.Fault{}
+	})
+	v, err := s.Write(t.Context(), secret.Write{Name: "db", Value: text("ours"), Token: tokenOf(), Create: &secret.Metadata{}})
+	if err != nil || v.State != secret.Previous {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
+// TestRepeatedWrite: a version that waits is not sent again.
+func TestRepeatedWrite(t *testing.T) {
+	f := awsfake.New("eu-west-1")
+	s := open(t, f)
+	v := put(t, s, "db", "before", "")
+	w := secret.Write{Name: "db", Value: text("after"), Token: tokenOf(), Expect: v.ID}
+	f.Deny("UpdateSecretVersionStage", "db")
+	if _, err := s.Write(t.Context(), w); providers.ClassOf(err) != providers.Denied {
+		t.Fatal(err)
+	}
+	f.Allow()
+	if got, err := s.Write(t.Context(), w); err != nil || got.State != secret.Current {
+		t.Errorf("%+v %v", got, err)
+	}
+	if n := f.Calls()["PutSecretValue"]; n != 1 {
+		t.Errorf("the payload was sent %d times", n)
+	}
+}
+
 // TestDeleteUnseen: somebody writes between the look and the deletion. The
 // deletion is taken back, also one that was to be forced.
 func TestDeleteUnseen(t *testing.T) {
