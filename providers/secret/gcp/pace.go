@@ -18,15 +18,15 @@ const (
 )
 
 // The buckets keep below 80 % of the quotas in any minute: what may come at once
-// and what a minute adds are 40 % each. The soft ones are per second: 2 writes
+// and what a minute adds are that together. The soft ones are per second: 2 writes
 // of one global secret and 1 change of state of one version, 80 and 50 for
 // regional ones (https://cloud.google.com/secret-manager/quotas); what may come
 // at once is the limit itself there, so that a write (claim and add) waits for
 // nothing.
 var (
-	accessRate  = bucket{perSecond: 0.4 * 90_000 / 60, burst: 0.4 * 90_000}
-	readRate    = bucket{perSecond: 0.4 * 600 / 60, burst: 0.4 * 600}
-	writeRate   = bucket{perSecond: 0.4 * 600 / 60, burst: 0.4 * 600}
+	accessRate  = bucket{perSecond: 1000, burst: 12_000} // 72,000 in a minute
+	readRate    = bucket{perSecond: 7, burst: 60}        // 480
+	writeRate   = bucket{perSecond: 7, burst: 60}        // 480
 	secretRate  = [2]bucket{{perSecond: 0.8, burst: 2}, {perSecond: 32, burst: 32}}
 	versionRate = [2]bucket{{perSecond: 0.8, burst: 1}, {perSecond: 20, burst: 20}}
 )

@@ -424,7 +424,8 @@ func TestThrottling(t *testing.T) {
 	}
 }
 
-// TestQuotasAreKept: three hundred writes, and nothing goes over a quota.
+// TestQuotasAreKept: many writes of one secret and of many, and nothing goes over
+// a quota.
 func TestQuotasAreKept(t *testing.T) {
 	server := served(t, gcpfake.Options{})
 	s := opened(t, server)
@@ -441,4 +442,21 @@ func TestQuotasAreKept(t *testing.T) {
 		t.Errorf("%d calls went over a quota", server.Refused())
 	}
 	t.Logf("300 writes of one secret took %v of the fake's clock", server.Clock().Now().Sub(began))
+	began = server.Clock().Now()
+	var all sync.WaitGroup
+	for w := range 8 {
+		all.Go(func() {
+			for i := range 125 {
+				name := strings.Repeat("n", w+1) + strings.Repeat("m", i+1)
+				if _, err := s.Write(t.Context(), secret.Write{Name: name, Value: text("needle"), Token: strings.Repeat("t", 40), Create: &secret.Metadata{}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if server.Refused() > 0 {
+		t.Errorf("%d calls went over a quota", server.Refused())
+	}
+	t.Logf("1,000 creates took %v of it", server.Clock().Now().Sub(began))
 }
