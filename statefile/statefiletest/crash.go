@@ -16,7 +16,8 @@ import (
 //     but one.
 //   - Of the unsynced writes of each file: none; any prefix; any prefix and a
 //     part of the next one, cut at each sector boundary, shorter or filled up
-//     with zeros; all but one, which reads as zeros.
+//     with zeros; all but one, which reads as zeros. A truncation may be the
+//     one: then what it cut stands behind, and under, what was written after it.
 //
 // The disks are independent of each other and of d, durable and unlocked.
 func (d *Disk) Crashes(sector int) iter.Seq[*Disk] {
@@ -102,11 +103,11 @@ func (n *node) states(sector int) [][]byte {
 		}
 	}
 	for skip := range n.pending {
-		if n.pending[skip].truncate {
-			continue
-		}
 		b := fresh()
 		for i, w := range n.pending {
+			if i == skip && w.truncate {
+				continue
+			}
 			if i == skip {
 				w = write{at: w.at, bytes: make([]byte, len(w.bytes))}
 			}

@@ -1,0 +1,125 @@
+package statefile_test
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"testing"
+
+	"freightliner/providers"
+	. "freightliner/statefile"
+	"freightliner/statefile/statefiletest"
+)
+
+// These tests are each about one sync that a run could do without and still
+// pass most others, since what it protects is lost only in a later step.
+
+// TestPowerCutInTheRunAfter cuts the power all through a run that follows
+// another. Without the sync of the directory, the file that the first run put
+// in its place would lose its name, and with it what the second made durable.
+func TestPowerCutInTheRunAfter(t *testing.T) {
+	d := diskWith(t, startRecords()...)
+	want := byAddress(mustRead(t, d))
+	secret := Record{Address: "secret.db", Kind: KindImage, Digest: digest(13)}
+	j, _, l := open(t, d, "second", testOptions())
+	check(t, "done", j.Done(Put(secret)))
+	check(t, "intent", j.Intent("secret.other", "add_version", ""))
+	want[secret.Address] = secret
+	cases := 0
+	for crashed := range d.Crashes(64) {
+		cases++
+		s := mustRead(t, crashed)
+		if !maps.Equal(byAddress(s), want) || len(s.Intents()) != 1 {
+			t.Fatalf("a durable intent, and what stood before it, are gone: %v, intents %v", byAddress(s), s.Intents())
+		}
+	}
+	check(t, "fail", j.Fail("secret.other", providers.NotFound))
+	check(t, "close", j.Close())
+	check(t, "release", l.Release())
+	for crashed := range d.Crashes(64) {
+		cases++
+		if s := mustRead(t, crashed); !maps.Equal(byAddress(s), want) || !s.Canonical() {
+			t.Fatalf("after Close: canonical %v, %v", s.Canonical(), byAddress(s))
+		}
+	}
+	t.Logf("%d crash states", cases)
+}
+
+// TestPowerCutBehindATornTail cuts the power after each operation of a run that
+// begins by cutting a torn tail. Without the sync of that cut, the old bytes
+// could come back behind new ones.
+func TestPowerCutBehindATornTail(t *testing.T) {
+	d := killed(t, diskWith(t, startRecords()...), func(j *Journal) {
+		check(t, "done", j.Done(Put(tag("b:2", 4))))
+		for n := range 8 {
+			check(t, "done", j.Done(Put(tag("c:2", n))))
+		}
+	})
+	d.Edit(file, func(b []byte) []byte {
+		// The sector with the middle of the second done line was never written.
+		second := bytes.Index(b, []byte(`"n":2,`))
+		clear(b[second+30 : second+60])
+		return b
+	})
+	if torn := mustRead(t, d).Torn(); torn < 800 {
+		t.Fatalf("the tail has %d bytes, fewer than the next run writes over it", torn)
+	}
+	before := byAddress(mustRead(t, d))
+	allowed := []map[string]Record{before, apply(before, Put(tag("c:2", 5)))}
+	cases := 0
+	d.After(func(op statefiletest.Op) {
+		for crashed := range d.Crashes(32) {
+			cases++
+			if what := survives(crashed, allowed, false); what != "" {
+				t.Errorf("crash after %v: %s\n%s", op, what, crashed.Bytes(file))
+				return
+			}
+		}
+	})
+	j, _, l := open(t, d, "next", testOptions())
+	check(t, "done", j.Done(Put(tag("c:2", 5))))
+	check(t, "close", j.Close())
+	check(t, "release", l.Release())
+	if cases < 50 {
+		t.Errorf("only %d crash states", cases)
+	}
+}
+
+// TestACloseIsDurable: when Close has returned without an error, a power cut
+// does not make an interrupted run out of it, compacted or not.
+func TestACloseIsDurable(t *testing.T) {
+	for _, class := range []providers.Class{providers.Denied, providers.Transient} {
+		d := diskWith(t, startRecords()...)
+		j, _, l := open(t, d, "r", testOptions())
+		check(t, "intent", j.Intent("secret.db", "add_version", ""))
+		check(t, "fail", j.Fail("secret.db", class))
+		check(t, "close", j.Close())
+		check(t, "release", l.Release())
+		for crashed := range d.Crashes(32) {
+			s := mustRead(t, crashed)
+			if run, open := s.Interrupted(); open {
+				t.Errorf("failed as %v: run %q, which closed, counts as interrupted", class, run.Run)
+			}
+			if want := class == providers.Transient; (len(s.Intents()) == 1) != want {
+				t.Errorf("failed as %v: intents %v", class, s.Intents())
+			}
+		}
+	}
+}
+
+// TestPowerCutAfterTheFirstIntent: the intent of the very first run is durable,
+// and so is the file that it created.
+func TestPowerCutAfterTheFirstIntent(t *testing.T) {
+	d := statefiletest.New()
+	l := mustLock(t, d)
+	j, _, err := Begin(context.Background(), l, file, RunInfo{Run: "first"}, testOptions())
+	check(t, "begin", err)
+	check(t, "intent", j.Intent("secret.db", "add_version", ""))
+	for crashed := range d.Crashes(32) {
+		if s := mustRead(t, crashed); len(s.Intents()) != 1 {
+			t.Errorf("the file exists %v, its intents are %v", s.Exists(), s.Intents())
+		}
+	}
+	check(t, "abandon", j.Abandon())
+	check(t, "release", l.Release())
+}
