@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"maps"
+	"strings"
+	"syscall"
 	"testing"
 
 	"freightliner/providers"
@@ -122,4 +124,41 @@ func TestPowerCutAfterTheFirstIntent(t *testing.T) {
 	}
 	check(t, "abandon", j.Abandon())
 	check(t, "release", l.Release())
+}
+
+// TestPowerCutAfterARescue: what Close says is in another file is there after a
+// power cut, also when that file is one that the run continued in.
+func TestPowerCutAfterARescue(t *testing.T) {
+	for name, trouble := range map[string]func(*statefiletest.Disk){
+		"the file was replaced": func(d *statefiletest.Disk) { d.Put(file, mustBuild(nil), 0o600) },
+		"the disk gives errors": func(d *statefiletest.Disk) {
+			d.Put(file, mustBuild(nil), 0o600) // so that it can not go there
+			d.Fail(&statefiletest.Fault{At: 1, Verb: "write", Err: syscall.EIO})
+		},
+	} {
+		d := diskWith(t, startRecords()...)
+		want := byAddress(mustRead(t, d))
+		j, _, l := open(t, d, "r", testOptions())
+		check(t, "done", j.Done(Put(tag("c:1", 5))))
+		trouble(d)
+		_ = j.Done(Put(tag("c:2", 6)))
+		want = apply(want, Put(tag("c:1", 5)), Put(tag("c:2", 6)))
+		if err := j.Close(); err == nil || !strings.Contains(err.Error(), ".saved-") {
+			t.Errorf("%s: %v", name, err)
+		}
+		check(t, "release", l.Release())
+		for crashed := range d.Crashes(64) {
+			found := false
+			for _, saved := range crashed.Files() {
+				if strings.Contains(saved, ".saved-") {
+					s, err := Read(crashed, saved)
+					found = err == nil && maps.Equal(byAddress(s), want)
+				}
+			}
+			if !found {
+				t.Errorf("%s: after a power cut no file has what the run did: %v", name, crashed.Files())
+				break
+			}
+		}
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"freightliner/providers"
-	"freightliner/providers/disk"
 )
 
 const (
@@ -466,7 +465,7 @@ func (j *Journal) compact() error {
 	}
 	// Their file stays untouched, and ours is not lost.
 	for _, place := range j.otherPlaces() {
-		_, saveErr := disk.WriteNew(place.FS, place.Path, now.fill)
+		_, saveErr := saveNew(place, now)
 		if saveErr == nil {
 			return fmt.Errorf("%w; what this run did is in %s", err, place.Path)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"slices"
 
 	"freightliner/providers/disk"
@@ -104,13 +105,23 @@ func (j *Journal) restart(s *State, intents map[string]Intent) error {
 
 // moveOut writes s to another place and continues there.
 func (j *Journal) moveOut(s *State, to Place, intents map[string]Intent) error {
-	info, err := disk.WriteNew(to.FS, to.Path, s.fill)
+	info, err := saveNew(to, s)
 	if err != nil {
 		return err
 	}
 	s.file = info
 	j.away = true
 	return j.continueIn(s, to, intents)
+}
+
+// saveNew writes s to a new file, whose name is durable too: a run that ends
+// tells its user to look there.
+func saveNew(to Place, s *State) (Info, error) {
+	info, err := disk.WriteNew(to.FS, to.Path, s.fill)
+	if err == nil {
+		err = to.FS.SyncDir(path.Dir(to.Path))
+	}
+	return info, err
 }
 
 // continueIn goes on behind a fresh snapshot: with a run line, since the file
