@@ -158,6 +158,9 @@ type wireReport struct {
 	Mismatch  int64            `json:"mismatched"`
 	Received  int64            `json:"bytes_received"`
 	Sent      int64            `json:"bytes_sent"`
+	Mounted   int64            `json:"bytes_mounted"`
+	Present   int64            `json:"bytes_present"`
+	Resumed   int64            `json:"bytes_resumed"`
 }
 
 // reportAction is one action that did not end well.
@@ -208,7 +211,7 @@ func (a *application) writeReport(code int) error {
 }
 
 func wireOf(c registry.Counters) wireReport {
-	return wireReport{c.Requests, c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent}
+	return wireReport{c.Requests, c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent, c.Mounted, c.Present, c.Resumed}
 }
 
 func (a *application) reportOne(r *report, i int, outcome executor.Outcome) {

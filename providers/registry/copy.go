@@ -361,6 +361,12 @@ func (w *work) step(p Progress) {
 	}
 }
 
+// found is a step that moved nothing; the destination's counters have it too.
+func (w *work) found(p Progress) {
+	w.to.counters.found(p.Mounted, p.Skipped)
+	w.step(p)
+}
+
 func (p Progress) plus(q Progress) Progress {
 	return Progress{Bytes: p.Bytes + q.Bytes, Mounted: p.Mounted + q.Mounted, Skipped: p.Skipped + q.Skipped, Blobs: p.Blobs + q.Blobs}
 }

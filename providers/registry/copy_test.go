@@ -190,9 +190,14 @@ func TestCopyRequests(t *testing.T) {
 			}
 			source.Recorder.Reset()
 			dest.Recorder.Reset()
-			copier := NewCopier(plainClient(t, source.Host(), dest.Host()))
+			client := plainClient(t, source.Host(), dest.Host())
+			copier := NewCopier(client)
+			var told Progress
 			for _, s := range tt.steps {
-				mustCopy(t, copier, Job{From: repo(source.Host(), s.from), To: repo(dest.Host(), s.to), Root: s.artifact.Digest(), Tags: s.tags, Fresh: s.fresh})
+				told = told.plus(mustCopy(t, copier, Job{From: repo(source.Host(), s.from), To: repo(dest.Host(), s.to), Root: s.artifact.Digest(), Tags: s.tags, Fresh: s.fresh}).Progress)
+			}
+			if c := client.Stats()[dest.Host()]; c.Mounted != told.Mounted || c.Present != told.Skipped {
+				t.Errorf("the destination's counters have %d bytes mounted and %d present, the results %d and %d", c.Mounted, c.Present, told.Mounted, told.Skipped)
 			}
 			if diff := cmp.Diff(tt.source, source.Recorder.Counts()); diff != "" {
 				t.Errorf("requests to the source (-want +got):\n%s", diff)

@@ -31,7 +31,7 @@ func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
 	for {
 		if w.known().hasBlob(w.job.To, d.Digest) {
 			if w.first(d.Digest) {
-				w.step(Progress{Skipped: d.Size, Blobs: 1})
+				w.found(Progress{Skipped: d.Size, Blobs: 1})
 			}
 			return nil
 		}
@@ -95,7 +95,7 @@ func (w *work) bring(ctx context.Context, d providers.Descriptor, f *flight) err
 		}
 		if there {
 			if !w.repairing { // what is found then was counted when it came
-				w.step(Progress{Skipped: d.Size, Blobs: 1})
+				w.found(Progress{Skipped: d.Size, Blobs: 1})
 			}
 			return nil
 		}
@@ -165,7 +165,7 @@ func (w *work) mount(ctx context.Context, d providers.Descriptor, from string) (
 	switch class := providers.ClassOf(err); {
 	case err == nil && mounted:
 		w.known().addBlob(w.job.To, d.Digest)
-		w.step(Progress{Mounted: d.Size, Blobs: 1})
+		w.found(Progress{Mounted: d.Size, Blobs: 1})
 		return nil, true, nil
 	case err == nil:
 		return open, false, nil

@@ -51,6 +51,7 @@ type counters struct {
 	mu                                                      sync.Mutex
 	requests                                                map[string]int64
 	received, sent, retries, throttled, mismatched, resumed int64
+	mounted, present                                        int64
 	quota                                                   *Quota
 }
 
@@ -84,6 +85,14 @@ func (c *counters) mismatch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mismatched++
+}
+
+// found counts the bytes of a blob that did not have to be moved.
+func (c *counters) found(mounted, present int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mounted += mounted
+	c.present += present
 }
 
 // resume counts bytes that did not have to be sent again.
@@ -120,6 +129,8 @@ func (c *counters) add(sum Counters) Counters {
 		Throttled:     sum.Throttled + c.throttled,
 		Mismatched:    sum.Mismatched + c.mismatched,
 		Resumed:       sum.Resumed + c.resumed,
+		Mounted:       sum.Mounted + c.mounted,
+		Present:       sum.Present + c.present,
 		Quota:         quota,
 	}
 }

@@ -128,6 +128,8 @@ type Counters struct {
 	Throttled     int64 // 429 answers
 	Mismatched    int64 // bodies that were not what their digest says; none was written anywhere
 	Resumed       int64 // blob bytes that a broken transfer did not have to send again
+	Mounted       int64 // blob bytes made present in a repository by a mount
+	Present       int64 // blob bytes that were in a repository already
 	Quota         *Quota
 }
 
