@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -568,7 +569,12 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 		wrapped.Class = providers.Invalid
 	case isUntrusted(err):
 		wrapped.Class = providers.Invalid
-		wrapped.Hint = "If the certificate is right, name its authority with ca_file in the registry block of " + r.settings.Host + "."
+		wrapped.Hint = untrustedHint(err, r.settings.Host)
+	case isTooOld(err):
+		wrapped.Class = providers.Invalid
+		wrapped.Hint = "TLS before version 1.2 is not safe and is not spoken. Update what serves " + r.settings.Host + "."
+	case strings.Contains(err.Error(), "response headers exceeded"): // net/http has no type for it
+		wrapped.Class = providers.Invalid
 	case isCertificate(err):
 		wrapped.Class = providers.Invalid
 		wrapped.Hint = "If " + r.settings.Host + " really speaks plain HTTP, say plain_http = true in its registry block."
@@ -586,6 +592,27 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 func isUntrusted(err error) bool {
 	var unknown *tls.CertificateVerificationError
 	return errors.As(err, &unknown)
+}
+
+// untrustedHint is the way out for a certificate that was not accepted.
+func untrustedHint(err error, host string) string {
+	var (
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &name):
+		return "The certificate is not for this name: use the one that it has, or have it renewed. If another host answers in place of " + host + ", this is how it shows."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "Have the certificate renewed, or set this machine's clock."
+	}
+	return "If the certificate is right, name its authority with ca_file in the registry block of " + host + "."
+}
+
+// isTooOld reports whether the two sides have no version of TLS in common.
+func isTooOld(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "tls: ") && strings.Contains(text, "protocol version")
 }
 
 // isUnwelcome reports whether the other side did not accept our certificate, or

@@ -51,11 +51,11 @@ type guard struct {
 	resolver *net.Resolver
 
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-	once   sync.Once
-	reach  reach // where home resolves to
 
 	mu      sync.Mutex
 	proxies map[string]bool // dial addresses of proxies: the user's choice, not judged
+	met     bool            // home was connected to
+	reach   reach           // of the farthest address that it was met at
 }
 
 // reach says how far from us an address is.
@@ -118,8 +118,7 @@ func (g *guard) judge(ctx context.Context, address string, foreign bool) error {
 	if far == public || !foreign {
 		return nil
 	}
-	g.once.Do(func() { g.reach = g.homeReach(ctx) })
-	if g.reach < far {
+	if g.homeReach(ctx) < far {
 		return &refusal{fmt.Sprintf("refused to connect to %s: %s is not on this network, so it must not send us there", ap.Addr(), g.home)}
 	}
 	return nil
@@ -131,22 +130,42 @@ type refusal struct{ text string }
 
 func (r *refusal) Error() string { return r.text }
 
-// homeReach is the nearest address that the registry's own name has.
+// homeReach says where the registry is: at the farthest of the addresses that we
+// were connected to. What its name resolves to is only asked when there was no
+// connection of ours, as behind a proxy, and then, too, the farthest counts: whoever owns
+// the name can let it have our loopback address beside the one that answers.
 func (g *guard) homeReach(ctx context.Context) reach {
+	g.mu.Lock()
+	met, far := g.met, g.reach
+	g.mu.Unlock()
+	if met {
+		return far
+	}
 	host := (&url.URL{Host: g.home}).Hostname()
 	var addrs []netip.Addr
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = []netip.Addr{a}
-	} else if addrs, err = g.lookup(ctx, host); err != nil {
+	} else if addrs, err = g.lookup(ctx, host); err != nil || len(addrs) == 0 {
 		return public
 	}
-	near := public
+	far = never
 	for _, a := range addrs {
-		if far := reachOf(a); far != never {
-			near = max(near, far)
-		}
+		far = min(far, reachOf(a))
 	}
-	return near
+	return far
+}
+
+// meet takes note that home was connected to at an address.
+func (g *guard) meet(address net.Addr) {
+	ap, err := netip.ParseAddrPort(address.String())
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at := reachOf(ap.Addr()); !g.met || at < g.reach {
+		g.met, g.reach = true, at
+	}
 }
 
 // transportShape is what our round trippers differ in.
@@ -160,7 +179,8 @@ func (g *guard) transport(trust *tls.Config, shape transportShape) *http.Transpo
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialer := net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second, Resolver: g.resolver}
-			if !g.isProxy(address) {
+			judged := !g.isProxy(address)
+			if judged {
 				dialer.ControlContext = func(ctx context.Context, _, resolved string, _ syscall.RawConn) error {
 					return g.judge(ctx, resolved, shape.foreign)
 				}
@@ -168,6 +188,9 @@ func (g *guard) transport(trust *tls.Config, shape transportShape) *http.Transpo
 			conn, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
+			}
+			if judged && !shape.foreign {
+				g.meet(conn.RemoteAddr())
 			}
 			return &listening{Conn: conn, ended: make(chan struct{})}, nil
 		},
