@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 
@@ -33,7 +36,7 @@ func (s *session) kinds() []registry.Kind {
 		Transport: transport,
 		// Never through a proxy, which would be given the machine's identity.
 		Metadata: &http.Transport{DialContext: (&net.Dialer{Timeout: metadataPatience}).DialContext, ResponseHeaderTimeout: cloudPatience},
-		AWS:      awsKeys(),
+		AWS:      awsKeys(s.log),
 		Google:   googleToken(&http.Client{Timeout: cloudPatience}),
 	})
 }
@@ -45,15 +48,16 @@ const metadataPatience = 2 * time.Second
 // cloudPatience bounds one question to a cloud's login.
 const cloudPatience = 30 * time.Second
 
-// awsKeys is the chain of the AWS SDK. It keeps the keys and renews them.
-func awsKeys() func(context.Context, string) (aws.Credentials, error) {
+// awsKeys is the chain of the AWS SDK. It keeps the keys and renews them. What the
+// SDK would print goes into our log.
+func awsKeys(log hclog.Logger) func(context.Context, string) (aws.Credentials, error) {
 	var mu sync.Mutex
 	chains := map[string]aws.CredentialsProvider{}
 	chain := func(ctx context.Context, region string) (aws.CredentialsProvider, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if chains[region] == nil {
-			cfg, err := awsconfig.LoadDefaultConfig(context.WithoutCancel(ctx), awsconfig.WithRegion(region))
+			cfg, err := awsconfig.LoadDefaultConfig(context.WithoutCancel(ctx), awsconfig.WithRegion(region), awsconfig.WithLogger(awsLog{log}))
 			if err != nil {
 				return nil, err
 			}
@@ -68,8 +72,27 @@ func awsKeys() func(context.Context, string) (aws.Credentials, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, cloudPatience)
 		defer cancel()
-		return provider.Retrieve(ctx)
+		keys, err := provider.Retrieve(ctx)
+		return keys, awsRefusal(err)
 	}
+}
+
+// awsLog is the log of the AWS SDK.
+type awsLog struct{ log hclog.Logger }
+
+// Logf implements the SDK's logging.Logger.
+func (l awsLog) Logf(kind logging.Classification, format string, args ...any) {
+	l.log.Debug("AWS SDK: "+clean(fmt.Sprintf(format, args...)), "as", string(kind))
+}
+
+// awsRefusal adds the status to an error of the SDK that does not say it: an
+// endpoint of a container that refuses without JSON leaves it without a word.
+func awsRefusal(err error) error {
+	var refused interface{ HTTPStatusCode() int }
+	if !errors.As(err, &refused) || strings.Contains(err.Error(), strconv.Itoa(refused.HTTPStatusCode())) {
+		return err
+	}
+	return fmt.Errorf("%w (HTTP %d)", err, refused.HTTPStatusCode())
 }
 
 // googleToken is Application Default Credentials. They are looked for once.
@@ -101,6 +124,10 @@ func googleRefusal(err error) error {
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.Response != nil {
 		return fmt.Errorf("%s answers HTTP %d %s", refused.Response.Request.URL.Host, refused.Response.StatusCode, refused.ErrorCode)
+	}
+	// Others quote the answer behind its status.
+	if i := strings.IndexAny(err.Error(), "{`<\n"); i > 0 {
+		return errors.New(strings.TrimRight(err.Error()[:i], " :"))
 	}
 	return err
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
+
 	"freightliner/config"
 	"freightliner/providers/registry/gar"
 	"freightliner/providers/registry/kinds"
@@ -69,12 +71,12 @@ func TestAWSChain(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	if keys, err := awsKeys()(t.Context(), "eu-west-1"); err == nil {
+	if keys, err := awsKeys(hclog.NewNullLogger())(t.Context(), "eu-west-1"); err == nil {
 		t.Errorf("keys of %s out of nothing", keys.Source)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
-	chain := awsKeys()
+	chain := awsKeys(hclog.NewNullLogger())
 	for range 2 {
 		keys, err := chain(t.Context(), "eu-west-1")
 		if err != nil || keys.AccessKeyID != "AKIDEXAMPLE" || keys.SecretAccessKey != "canary-secret" {

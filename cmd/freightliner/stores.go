@@ -129,7 +129,7 @@ func (s *session) cloudHTTP() *http.Client {
 }
 
 func (s *session) awsStore(ctx context.Context, c config.SecretStore) (secret.Store, error) {
-	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(c.Region)}
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(c.Region), awsconfig.WithLogger(awsLog{s.log})}
 	if c.Profile != "" {
 		options = append(options, awsconfig.WithSharedConfigProfile(c.Profile))
 	}

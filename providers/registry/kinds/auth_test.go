@@ -426,14 +426,20 @@ func TestAzureLogin(t *testing.T) {
 		{"freightliner.azurecr.us", "", "login.microsoftonline.us/tenant/oauth2/v2.0/token", "client_assertion=canary-assertion"},
 		{"freightliner.azurecr.cn", "", "login.partner.microsoftonline.cn/tenant/oauth2/v2.0/token", "client_assertion=canary-assertion"},
 		{"freightliner.azurecr.io", "https://login.stack.example/", "login.stack.example/tenant/oauth2/v2.0/token", "client_assertion=canary-assertion"},
+		{"freightliner.azurecr.io", "", "login.microsoftonline.com/tenant/oauth2/v2.0/token", "client_secret=canary-client-secret"},
 	} {
 		w := newWorld(t, site{personality: registrytest.ACR, host: tt.host}, registrytest.WithLogin())
 		chain := newChains(w.clock)
 		outside := chain.outside()
 		env := outside.Env
 		outside.Env = func(name string) string {
-			if name == "AZURE_AUTHORITY_HOST" {
+			switch byFile := strings.HasPrefix(tt.has, "client_assertion"); {
+			case name == "AZURE_AUTHORITY_HOST":
 				return tt.env
+			case name == "AZURE_FEDERATED_TOKEN_FILE" && !byFile:
+				return ""
+			case name == "AZURE_CLIENT_SECRET":
+				return "canary-client-secret" // goes second
 			}
 			return env(name)
 		}
