@@ -38,8 +38,8 @@ type Initialized struct {
 // Init makes a store. One that is there is a Conflict, and stays as it is.
 func (s *Store) Init(ctx context.Context, o InitOptions) (Initialized, error) {
 	const op = "make store"
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	out, err := s.init(ctx, o)
 	if err != nil {
 		out.Recovery.Zero()
@@ -108,7 +108,9 @@ func (s *Store) ownRecipient(ctx context.Context) (recipient, made string, err e
 		if err != nil {
 			return "", "", fmt.Errorf("make identity %s: %w", s.o.HomePath, err)
 		}
+		s.asking.Lock()
 		s.own = []age.Identity{id}
+		s.asking.Unlock()
 		return id.Recipient().String(), s.o.HomePath, nil
 	}
 	if err != nil {
@@ -138,7 +140,7 @@ func newRecovery(members []Member) (Member, secret.Value, error) {
 	return Member{Recovery, id.Recipient().String()}, secret.NewValue([]byte(id.String())), nil
 }
 
-// create makes the store's directory and key; s.mu is held.
+// create makes the store's directory and key; s.writing is held.
 func (s *Store) create(ctx context.Context, members []Member) (keyring, error) {
 	var dirs []string
 	for dir := s.o.Path; dir != "."; dir = path.Dir(dir) {
@@ -195,9 +197,11 @@ func (s *Store) writeKeyring(k keyring) (*unlocked, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.keys.Lock()
 	if s.open != nil {
 		u.me = s.open.me
 	}
+	s.keys.Unlock()
 	s.durable = false // until all of it is
 	if err := s.put(s.o.FS, s.in(keyFile), sealed); err != nil {
 		return nil, err
@@ -283,8 +287,8 @@ func asMember(user string) string {
 
 // admin runs do under the lock of a store that exists.
 func (s *Store) admin(ctx context.Context, op string, do func(u *unlocked) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	u, err := s.unlock(ctx)
 	if err == nil && u == nil {
 		return s.noStore(op)
@@ -315,8 +319,6 @@ type Membership struct {
 // Members are those to whom the store's key is encrypted.
 func (s *Store) Members(ctx context.Context) (Membership, error) {
 	const op = "list members"
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	u, err := s.unlock(ctx)
 	if err != nil {
 		return Membership{}, s.failed(op, "", err)
@@ -473,7 +475,7 @@ func (s *Store) knownTo(u *unlocked, former string) ([]string, error) {
 	}
 	var known []string
 	for _, name := range names {
-		r, err := s.load(u, name)
+		r, err := s.load(u, name, nil)
 		if err != nil && providers.ClassOf(err) != providers.Conflict {
 			return nil, err
 		}

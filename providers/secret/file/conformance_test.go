@@ -56,7 +56,7 @@ func TestConformanceOnDisk(t *testing.T) {
 	})
 }
 
-func openRoot(t *testing.T, dir string) *os.Root {
+func openRoot(t testing.TB, dir string) *os.Root {
 	t.Helper()
 	root, err := os.OpenRoot(dir)
 	check(t, "root", err)

@@ -125,7 +125,7 @@ func (s *Store) Purge(ctx context.Context) (purged []string, err error) {
 			if !slices.Contains(files, tombstone) {
 				continue
 			}
-			r, err := s.look(u, name)
+			r, err := s.look(u, name, nil)
 			if err != nil {
 				return err
 			}

@@ -26,8 +26,6 @@ type Finding struct {
 // could not look.
 func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 	const op = "examine store"
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var found []Finding
 	if s.o.Home != nil {
 		if b, err := readIdentity(s.o.Home, s.o.HomePath); err == nil {

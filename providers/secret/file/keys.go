@@ -71,6 +71,8 @@ var errNoIdentity = errors.New("there is no age identity")
 
 // identities are the user's own. They are looked for once, when first needed.
 func (s *Store) identities(ctx context.Context) ([]age.Identity, error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	if len(s.own) > 0 {
 		return s.own, nil
 	}

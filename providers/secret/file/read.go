@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"freightliner/providers"
 	"freightliner/providers/secret"
@@ -20,25 +23,43 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[secret.Info, 
 			yield(secret.Info{}, s.failed("list secrets", prefix, err))
 			return
 		}
-		for _, name := range names {
-			if !strings.HasPrefix(name, prefix) {
-				continue
-			}
-			info, err := s.Describe(ctx, name)
-			if providers.ClassOf(err) == providers.NotFound {
-				continue // its deletion is final
-			}
-			if !yield(info, err) || err != nil {
-				return
+		names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+		for some := range slices.Chunk(names, 256) {
+			infos, errs := make([]secret.Info, len(some)), make([]error, len(some))
+			spread(len(some), func(i int) { infos[i], errs[i] = s.Describe(ctx, some[i]) })
+			for i, err := range errs {
+				if providers.ClassOf(err) == providers.NotFound {
+					continue // its deletion is final
+				}
+				if !yield(infos[i], err) || err != nil {
+					return
+				}
 			}
 		}
 	}
 }
 
+// spread calls do for 0 to n-1, on as many processors as there are: all the
+// time goes into decrypting.
+func spread(n int, do func(i int)) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				do(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // listed are the names, if the store can be opened at all.
 func (s *Store) listed(ctx context.Context) ([]string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if u, err := s.unlock(ctx); err != nil || u == nil {
 		return nil, err
 	}
@@ -47,11 +68,9 @@ func (s *Store) listed(ctx context.Context) ([]string, error) {
 
 // reading runs do on a secret that is there, without a lock: again if another
 // process changes the store's key meanwhile.
-func (s *Store) reading(ctx context.Context, op, name string, do func(u *unlocked, r *record) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *Store) reading(ctx context.Context, op, name string, keep *[]byte, do func(u *unlocked, r *record) error) error {
 	for again := 0; ; again++ {
-		u, r, err := s.found(ctx, op, name)
+		u, r, err := s.found(ctx, op, name, keep)
 		if err == nil {
 			err = s.failed(op, name, do(u, r))
 		}
@@ -62,7 +81,7 @@ func (s *Store) reading(ctx context.Context, op, name string, do func(u *unlocke
 }
 
 // found is a secret that is there, or the error that it is not.
-func (s *Store) found(ctx context.Context, op, name string) (*unlocked, *record, error) {
+func (s *Store) found(ctx context.Context, op, name string, keep *[]byte) (*unlocked, *record, error) {
 	if err := checkName(name); err != nil {
 		return nil, nil, s.refused(providers.Invalid, op, name, "", "%w", err)
 	}
@@ -73,7 +92,7 @@ func (s *Store) found(ctx context.Context, op, name string) (*unlocked, *record,
 	if u == nil {
 		return nil, nil, s.refused(providers.NotFound, op, name, "", "there is no such secret, nor a store yet")
 	}
-	r, err := s.load(u, name)
+	r, err := s.load(u, name, keep)
 	if err != nil {
 		return nil, nil, s.failed(op, name, err)
 	}
@@ -85,7 +104,7 @@ func (s *Store) found(ctx context.Context, op, name string) (*unlocked, *record,
 
 // Describe opens the current version for its metadata.
 func (s *Store) Describe(ctx context.Context, name string) (info secret.Info, err error) {
-	err = s.reading(ctx, "describe secret", name, func(_ *unlocked, r *record) error {
+	err = s.reading(ctx, "describe secret", name, nil, func(_ *unlocked, r *record) error {
 		info = r.current.info(s, name)
 		if r.gone != nil {
 			info.Deletion = r.gone.Final
@@ -97,26 +116,36 @@ func (s *Store) Describe(ctx context.Context, name string) (info secret.Info, er
 
 // Read opens each version that is asked for.
 func (s *Store) Read(ctx context.Context, refs []secret.Ref, got func(secret.Reading)) error {
-	for _, ref := range refs {
-		if err := ctx.Err(); err != nil {
-			return s.failed("read secrets", "", err)
+	var one sync.Mutex
+	spread(len(refs), func(i int) {
+		if ctx.Err() != nil {
+			return
 		}
-		r := secret.Reading{Ref: ref}
-		r.Value, r.Version, r.Err = s.read(ctx, ref)
+		r := secret.Reading{Ref: refs[i]}
+		r.Value, r.Version, r.Err = s.read(ctx, refs[i])
+		one.Lock()
+		defer one.Unlock()
 		got(r)
-	}
-	return nil
+	})
+	return s.failed("read secrets", "", ctx.Err())
 }
 
 func (s *Store) read(ctx context.Context, ref secret.Ref) (value secret.Value, version secret.Version, err error) {
 	const op = "read secret"
-	err = s.reading(ctx, op, ref.Name, func(u *unlocked, r *record) error {
+	var current []byte
+	defer func() { clear(current) }()
+	err = s.reading(ctx, op, ref.Name, &current, func(u *unlocked, r *record) error {
 		if r.gone != nil {
 			return s.waits(op, ref.Name, r)
 		}
 		id, state := ref.Version, secret.Previous
 		if id == "" || id == r.current.id {
 			id, state = r.current.id, secret.Current
+		}
+		if state == secret.Current {
+			value, version = secret.NewValue(current), r.current.version(state)
+			current = nil // it has an owner
+			return nil
 		}
 		n, ok := versionNumber(id)
 		if !ok {
@@ -150,7 +179,7 @@ func (s *Store) waits(op, name string, r *record) error {
 
 // History opens all versions.
 func (s *Store) History(ctx context.Context, name string) (versions []secret.Version, err error) {
-	err = s.reading(ctx, "list versions of secret", name, func(u *unlocked, r *record) error {
+	err = s.reading(ctx, "list versions of secret", name, nil, func(u *unlocked, r *record) error {
 		versions = nil
 		for _, n := range slices.Backward(r.numbers) {
 			state, h := secret.Current, r.current

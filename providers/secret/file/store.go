@@ -63,12 +63,16 @@ type Options struct {
 type Store struct {
 	o Options
 
-	// mu guards what follows, and is held while anything is read or written: a
-	// store is one directory on one disk, and nothing waits for a network.
-	mu      sync.Mutex
-	own     []age.Identity
-	open    *unlocked
+	// writing is held by whoever changes something; between processes there is
+	// the lock besides. Readers hold nothing.
+	writing sync.Mutex
 	durable bool // the store's own files and directories were synced by us
+
+	keys sync.Mutex // guards open, also while it is being opened
+	open *unlocked
+
+	asking sync.Mutex // guards own, also while the user is asked for it
+	own    []age.Identity
 }
 
 var (
@@ -173,6 +177,8 @@ func (s *Store) failed(op, name string, err error) error {
 }
 
 func (s *Store) recipientHint() string {
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	for _, id := range s.own {
 		if r := recipientOf(id); r != "" {
 			return ". Our recipient is " + r
@@ -185,7 +191,7 @@ func (s *Store) refused(class providers.Class, op, name, hint, format string, ar
 	return &providers.Error{Class: class, Op: op, On: s.Place() + " " + providers.Printable(name, 200), Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// unlock opens the store's key; nil when there is no store. s.mu is held.
+// unlock opens the store's key; nil when there is no store.
 func (s *Store) unlock(ctx context.Context) (*unlocked, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -201,6 +207,8 @@ func (s *Store) unlock(ctx context.Context) (*unlocked, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.keys.Lock()
+	defer s.keys.Unlock()
 	if s.open != nil && bytes.Equal(s.open.sealed, sealed) {
 		return s.open, nil
 	}
@@ -234,8 +242,6 @@ func (s *Store) unlock(ctx context.Context) (*unlocked, error) {
 // Principal is the name of the member whose identity we have; empty when there
 // is no store yet, or when only a plugin knows.
 func (s *Store) Principal(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	u, err := s.unlock(ctx)
 	if err != nil || u == nil {
 		return "", s.failed("open store", "", err)
@@ -349,9 +355,11 @@ func (r *record) exists() bool { return r != nil && len(r.numbers) > 0 }
 func (r *record) pending(now time.Time) bool { return r.gone != nil && now.Before(r.gone.Final) }
 
 // load looks at a secret; nil when there is none. A deletion that has become
-// final is a secret that is not there, whatever is left of its files.
-func (s *Store) load(u *unlocked, name string) (*record, error) {
-	r, err := s.look(u, name)
+// final is a secret that is not there, whatever is left of its files. keep gets
+// the payload of the current version, to be zeroed also after an error; nil
+// when nobody wants it.
+func (s *Store) load(u *unlocked, name string, keep *[]byte) (*record, error) {
+	r, err := s.look(u, name, keep)
 	if err != nil || !r.exists() || r.gone != nil && !r.pending(s.o.Clock.Now()) {
 		return nil, err
 	}
@@ -360,9 +368,9 @@ func (s *Store) load(u *unlocked, name string) (*record, error) {
 
 // look is load without judgement of deletions. Readers hold no lock, so a file
 // that was listed may be gone when it is opened: then they look again.
-func (s *Store) look(u *unlocked, name string) (r *record, err error) {
+func (s *Store) look(u *unlocked, name string, keep *[]byte) (r *record, err error) {
 	for range 5 {
-		r, err = s.lookOnce(u, name)
+		r, err = s.lookOnce(u, name, keep)
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -370,7 +378,7 @@ func (s *Store) look(u *unlocked, name string) (r *record, err error) {
 	return r, err
 }
 
-func (s *Store) lookOnce(u *unlocked, name string) (*record, error) {
+func (s *Store) lookOnce(u *unlocked, name string, keep *[]byte) (*record, error) {
 	names, err := s.names(s.dir(name))
 	if err != nil {
 		return nil, err
@@ -385,8 +393,15 @@ func (s *Store) lookOnce(u *unlocked, name string) (*record, error) {
 		return r, nil // or what a purge left that was cut off
 	}
 	slices.Sort(r.numbers)
-	if r.current, err = s.header(u, name, r.numbers[len(r.numbers)-1]); err != nil {
+	var payload []byte
+	if r.current, payload, err = s.version(u, name, r.numbers[len(r.numbers)-1]); err != nil {
 		return nil, err
+	}
+	if keep != nil {
+		clear(*keep) // of an earlier look
+		*keep = payload
+	} else {
+		clear(payload)
 	}
 	if slices.Contains(names, tombstone) {
 		gone, err := s.header(u, name, 0)

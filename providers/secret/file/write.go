@@ -75,8 +75,8 @@ func (s *Store) Write(ctx context.Context, w secret.Write) (secret.Version, erro
 	if err := s.checkWrite(op, w); err != nil {
 		return secret.Version{}, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	u, err := s.unlock(ctx)
 	if err == nil && u == nil {
 		if w.Create == nil {
@@ -117,7 +117,7 @@ func (s *Store) checkWrite(op string, w secret.Write) error {
 
 // write runs under the lock.
 func (s *Store) write(op string, u *unlocked, w secret.Write) (secret.Version, error) {
-	r, err := s.look(u, w.Name)
+	r, err := s.look(u, w.Name, nil)
 	if err != nil {
 		return secret.Version{}, err
 	}
@@ -268,8 +268,8 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 	if err := checkName(w.Name); err != nil {
 		return secret.Version{}, false, s.refused(providers.Invalid, op, w.Name, "", "%w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	u, err := s.unlock(ctx)
 	if err != nil || u == nil {
 		return secret.Version{}, false, s.failed(op, w.Name, err)
@@ -279,7 +279,7 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 		return secret.Version{}, false, s.failed(op, w.Name, err)
 	}
 	defer release()
-	r, err := s.look(u, w.Name)
+	r, err := s.look(u, w.Name, nil)
 	if err != nil {
 		return secret.Version{}, false, s.failed(op, w.Name, err)
 	}
@@ -295,9 +295,9 @@ func (s *Store) Settle(ctx context.Context, w secret.Write) (secret.Version, boo
 
 // locked runs do on a secret that is there, under the lock.
 func (s *Store) locked(ctx context.Context, op, name string, do func(u *unlocked, r *record) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, _, err := s.found(ctx, op, name); err != nil && !errors.Is(err, errKeyChanged) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, _, err := s.found(ctx, op, name, nil); err != nil && !errors.Is(err, errKeyChanged) {
 		return err // without a lock, since there may be no directory for it
 	}
 	_, release, err := s.hold(ctx)
@@ -305,7 +305,7 @@ func (s *Store) locked(ctx context.Context, op, name string, do func(u *unlocked
 		return s.failed(op, name, err)
 	}
 	defer release()
-	u, r, err := s.found(ctx, op, name)
+	u, r, err := s.found(ctx, op, name, nil)
 	if err != nil {
 		return err
 	}
