@@ -20,7 +20,9 @@ import (
 	"freightliner/providers/registry"
 	"freightliner/providers/secret"
 	"freightliner/providers/secret/aws"
+	"freightliner/providers/secret/gcp"
 	"freightliner/providers/secret/secrettest/awsfake"
+	"freightliner/providers/secret/secrettest/gcpfake"
 	"freightliner/statefile"
 	"freightliner/statefile/statefiletest"
 )
@@ -30,8 +32,9 @@ type vault struct {
 	testing.TB
 	hcl  string
 	vars map[string]string
-	main *awsfake.Fake // secret_store.main
-	far  *awsfake.Fake // secret_store.far
+	main *awsfake.Fake   // secret_store.main
+	gcp  *gcpfake.Server // in place of main; nil for none
+	far  *awsfake.Fake   // secret_store.far
 	fsys statefile.FS
 	book book
 }
@@ -82,6 +85,9 @@ func (v *vault) config() *config.Config {
 	v.Helper()
 	vars := config.Variables{Flags: v.vars}
 	text := stores
+	if v.gcp != nil {
+		text = strings.Replace(text, "kind   = \"aws\"\n  region = \"eu-west-1\"", "kind    = \"gcp\"\n  project = \"acme\"", 1)
+	}
 	if !strings.Contains(v.hcl, "blind") {
 		text = strings.Replace(text, "  VERIFY\n", "", 1)
 	} else if strings.Contains(v.hcl, "fingerprints") {
@@ -103,6 +109,11 @@ func (v *vault) client() *secret.Client {
 	for name, f := range map[string]*awsfake.Fake{"main": v.main, "far": v.far} {
 		c.Add(name, func(ctx context.Context) (secret.Store, error) {
 			return aws.New(ctx, aws.Options{Region: f.Region, Keys: f.Keys(), HTTP: f.Client(), Clock: f.Clock})
+		})
+	}
+	if v.gcp != nil {
+		c.Add("main", func(ctx context.Context) (secret.Store, error) {
+			return gcp.New(ctx, gcp.Options{Project: "acme", Endpoint: "127.0.0.1:1", Dial: v.gcp.Dial, Clock: v.gcp.Clock()})
 		})
 	}
 	return c

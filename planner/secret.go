@@ -362,6 +362,7 @@ func (o *observer) compareValues(ctx context.Context, store string, units []int)
 	key := o.in.FingerprintKeys[store]
 	var requests []secret.Request
 	byName := map[string]int{}
+	ask := map[int]error{} // listed without a version, and none could be read
 	for _, i := range units {
 		s, w := o.world.units[i].secret, o.world.secrets[i]
 		if w.err != nil {
@@ -379,8 +380,8 @@ func (o *observer) compareValues(ctx context.Context, store string, units []int)
 		defer got.Value.Zero()
 		o.count(Observed{Secrets: 1})
 		switch {
-		case got.Err != nil && w.info.VersionUnknown && providers.ClassOf(got.Err) == providers.NotFound:
-			w.info.VersionUnknown = false // it has no value
+		case got.Err != nil && w.info.VersionUnknown && unusable(got.Err):
+			ask[i] = got.Err
 		case got.Err != nil:
 			w.err = got.Err
 		default:
@@ -402,10 +403,42 @@ func (o *observer) compareValues(ctx context.Context, store string, units []int)
 	if err != nil {
 		return err
 	}
+	for i, unread := range ask {
+		if err := o.describeUnread(ctx, store, i, unread); err != nil {
+			return err
+		}
+	}
 	for _, i := range units {
 		o.seal(i, key)
 	}
 	return o.compareCopies(ctx, store, units)
+}
+
+// unusable reports an answer that a secret without a value, or with a newest
+// version that is disabled, may have given.
+func unusable(err error) bool {
+	class := providers.ClassOf(err)
+	return class == providers.NotFound || class == providers.Conflict
+}
+
+// describeUnread asks about a secret that the list had without its version and
+// that gave no payload: it may have none, or a version that is disabled. If it
+// says neither, the reading's error stands.
+func (o *observer) describeUnread(ctx context.Context, store string, i int, unread error) error {
+	w := o.world.secrets[i]
+	info, err := o.in.Secrets.DescribeSecret(ctx, store, o.world.units[i].secret.Name)
+	switch {
+	case providers.ClassOf(err) == providers.NotFound:
+		w.info, w.found = secret.Info{}, false // deleted since it was listed
+		return nil
+	case err != nil:
+		return o.swallow(ctx, err, &w.err)
+	}
+	w.info = info
+	if info.Version != "" && info.Trouble == "" && info.Deletion.IsZero() {
+		w.err = unread
+	}
+	return nil
 }
 
 // equal compares the wanted value with what the store has.
