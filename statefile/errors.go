@@ -110,6 +110,9 @@ func failed(op, path string, err error) error {
 	case errors.Is(err, ErrUnsafe):
 		out.Class = providers.Denied
 		out.Hint = "Replace it by a plain file that belongs to you; freightliner does not write through links or into other people's files."
+		if op == "lock state" {
+			out.Hint = "The directory " + privateDir + " beside the state must be yours alone (chmod 700), with a plain file for the lock; you may remove it when no run is under way."
+		}
 	case errors.Is(err, ErrNotDurable):
 		out.Hint = "Check the disk and its free space, then apply again: what was saved is recognised, the rest is looked at."
 	case errors.Is(err, ErrUndecided):

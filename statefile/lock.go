@@ -157,7 +157,8 @@ func (l *Lock) guards(statePath string) bool {
 }
 
 // makePrivateDir makes .freightliner in dir, or checks that it is a directory
-// of ours and not a link to somewhere else.
+// of ours, not a link to somewhere else, and that only we can put files there:
+// who can, could take the lock away from under us.
 func makePrivateDir(fsys FS, dir string) error {
 	name := path.Join(dir, privateDir)
 	if err := fsys.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -169,6 +170,9 @@ func makePrivateDir(fsys FS, dir string) error {
 	}
 	if !info.Mode.IsDir() || !info.Ours {
 		return fmt.Errorf("%w: %s is not a directory of ours", ErrUnsafe, name)
+	}
+	if info.Mode.Perm()&0o022 != 0 {
+		return fmt.Errorf("%w: others may write into %s, its mode is %04o", ErrUnsafe, name, info.Mode.Perm())
 	}
 	return nil
 }

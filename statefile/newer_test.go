@@ -1,9 +1,13 @@
 package statefile_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+
+	. "freightliner/statefile"
+	"freightliner/statefile/statefiletest"
 )
 
 // newerFiles are what releases after this one might write.
@@ -50,5 +54,29 @@ func TestNewerGolden(t *testing.T) {
 		if string(got) != reseal(text) {
 			t.Errorf("%s is not what newerFiles says:\n%s", path, got)
 		}
+	}
+}
+
+// TestNothingReplacesANewerState: a file that a newer release wrote stays, also
+// when what is to come in its place has nothing of what we do not understand.
+func TestNothingReplacesANewerState(t *testing.T) {
+	for name, text := range newerFiles {
+		d := statefiletest.New()
+		d.Put(file, []byte(reseal(text)), 0o600)
+		was, err := FileDigest(d, file)
+		check(t, "digest", err)
+		ours, err := Build("l", func(func(Record) bool) {}, nil)
+		check(t, "build", err)
+		l := mustLock(t, d)
+		if _, err := Replace(t.Context(), l, file, was, ours, testOptions()); !errors.Is(err, ErrNewer) {
+			t.Errorf("%s: %v, want ErrNewer", name, err)
+		}
+		if string(d.Bytes(file)) != reseal(text) {
+			t.Errorf("%s was replaced", name)
+		}
+		if s, err := Read(d, file); err == nil && !errors.Is(s.Writable(), ErrNewer) {
+			t.Errorf("%s: Writable says %v", name, s.Writable())
+		}
+		check(t, "release", l.Release())
 	}
 }

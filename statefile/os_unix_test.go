@@ -50,3 +50,24 @@ func TestRealLinksAndFIFOs(t *testing.T) {
 		}
 	}
 }
+
+// TestPrivateDirectoryOfEverybody: where others may put files, the lock could be
+// taken away from under us, so such a directory is refused.
+func TestPrivateDirectoryOfEverybody(t *testing.T) {
+	for mode, want := range map[os.FileMode]error{0o700: nil, 0o755: nil, 0o775: ErrUnsafe, 0o777: ErrUnsafe} {
+		dir := t.TempDir()
+		root, err := os.OpenRoot(dir)
+		check(t, "root", err)
+		defer root.Close()
+		private := filepath.Join(dir, ".freightliner")
+		check(t, "mkdir", os.Mkdir(private, 0o700))
+		check(t, "chmod", os.Chmod(private, mode))
+		l, err := AcquireLock(t.Context(), OS(root), file, Holder{PID: 1}, LockOptions{})
+		if !errors.Is(err, want) {
+			t.Errorf("mode %04o: %v, want %v", mode, err, want)
+		}
+		if err == nil {
+			check(t, "release", l.Release())
+		}
+	}
+}

@@ -162,7 +162,8 @@ func (r *rescuer) journal(line []byte, at, n int) {
 // [Merge], [Repair] or [Build]. The old file is kept as .freightliner/NAME.bak.
 // The lock must be held. was is the id of the file that s was made from, as
 // [FileDigest] gives it, or empty if there must be none: a file that is another
-// by now stays, and the error wraps [ErrReplaced].
+// by now stays, and the error wraps [ErrReplaced]. So does a file that a newer
+// release wrote; the error wraps [ErrNewer].
 func Replace(ctx context.Context, lock *Lock, path string, was providers.Digest, s *State, opts Options) (notes []string, err error) {
 	if opts.Rand == nil {
 		opts.Rand = rand.Reader
@@ -170,7 +171,7 @@ func Replace(ctx context.Context, lock *Lock, path string, was providers.Digest,
 	if !lock.guards(path) {
 		return nil, failed("replace state", path, errors.New("the lock of its directory is not held"))
 	}
-	if err := errors.Join(ctx.Err(), s.writable()); err != nil {
+	if err := errors.Join(ctx.Err(), s.writable(), notNewer(lock.fsys, path)); err != nil {
 		return nil, failed("replace state", path, err)
 	}
 	still := func() error {
@@ -185,6 +186,20 @@ func Replace(ctx context.Context, lock *Lock, path string, was providers.Digest,
 		notes = append(notes, note)
 	}
 	return notes, failed("replace state", path, err)
+}
+
+// notNewer refuses a file that a newer release wrote, whatever is to be put in
+// its place: what we do not understand we would lose. Any other file, a broken
+// one too, may be replaced by whoever decided to.
+func notNewer(fsys FS, path string) error {
+	s, err := read(fsys, path)
+	switch {
+	case errors.Is(err, ErrNewer):
+		return err
+	case err == nil:
+		return s.writable()
+	}
+	return nil // still judges what the caller knows of it
 }
 
 // FileDigest is the SHA-256 of all bytes of the file at path, whatever they

@@ -306,7 +306,11 @@ func (s *State) Torn() int { return s.replay.torn }
 // committed: no journal, no torn tail. A missing file is canonical.
 func (s *State) Canonical() bool { return len(s.snap.buf) == s.snap.end }
 
-// writable says why this release must not write the state; nil when it may.
+// Writable says why this release must not write the state or put another in its
+// place: it has records or members that only a newer one knows, and the error
+// wraps [ErrNewer]. Nil when it may.
+func (s *State) Writable() error { return failed("write state", "", s.writable()) }
+
 func (s *State) writable() error {
 	f := s.snap.newer
 	if f == nil {

@@ -175,7 +175,7 @@ func (h *heldState) settled() (*statefile.State, error) {
 	case len(state.Intents()) > 0:
 		return nil, hinted(fmt.Errorf("change the state %s: %w", clean(h.place.name), statefile.ErrUndecided), "Apply again: the next run looks at them first.")
 	}
-	return state, nil
+	return state, state.Writable()
 }
 
 func noState(name string) error {

@@ -129,7 +129,11 @@ func (p *program) tellVerified(r *statefile.Report, name string) {
 	}
 	fmt.Fprintf(p.stdout, "The state is valid: %s in %s, %s\n", plural(state.Len(), "record"), clean(name), state.ID())
 	if run, cut := state.Interrupted(); cut {
-		fmt.Fprintf(p.stdout, "The last run (by %s) was cut off; what it finished counts. \"freightliner apply\" resumes it.\n", clean(run.By))
+		by := ""
+		if run.By != "" {
+			by = " (by " + clean(run.By) + ")"
+		}
+		fmt.Fprintf(p.stdout, "The last run%s was cut off; what it finished counts. \"freightliner apply\" resumes it.\n", by)
 	}
 	if n := state.Torn(); n > 0 {
 		fmt.Fprintf(p.stdout, "A crash left %s half-written at the end; they do not count and go with the next apply or compact.\n", plural(n, "byte"))
