@@ -3,6 +3,7 @@ package statefile_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"strings"
 	"syscall"
@@ -161,4 +162,31 @@ func TestPowerCutAfterARescue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSwappedBeforeItIsPutRight: what Begin puts right is the file that it read.
+// One that came to its name since is not cut, and keeps its mode.
+func TestSwappedBeforeItIsPutRight(t *testing.T) {
+	d := killed(t, diskWith(t, startRecords()...), func(j *Journal) {
+		check(t, "done", j.Done(Put(tag("b:2", 4))))
+	})
+	d.Edit(file, func(b []byte) []byte { return append(b, `{"j":"do`...) })
+	theirs := append(d.Bytes(file), "and what they wrote"...)
+	l := mustLock(t, d)
+	d.After(func(op statefiletest.Op) {
+		if op.Verb == "close" && op.Path == file {
+			d.After(nil)
+			d.Put(file, theirs, 0o640)
+		}
+	})
+	_, _, err := Begin(t.Context(), l, file, RunInfo{Run: "r"}, testOptions())
+	if !errors.Is(err, ErrReplaced) {
+		t.Errorf("begin: %v, want ErrReplaced", err)
+	}
+	info, err := d.Lstat(file)
+	check(t, "lstat", err)
+	if string(d.Bytes(file)) != string(theirs) || info.Mode.Perm() != 0o640 {
+		t.Errorf("their file was changed: mode %v\n%s", info.Mode, d.Bytes(file))
+	}
+	check(t, "release", l.Release())
 }

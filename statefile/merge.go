@@ -29,6 +29,8 @@ func (c Conflict) String() string {
 
 func did(base, now *Record) string {
 	switch {
+	case now == nil && base == nil:
+		return "does not have it" // the ancestor is not known
 	case now == nil:
 		return "removed it"
 	case base == nil:

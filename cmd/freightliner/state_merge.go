@@ -69,7 +69,7 @@ func checkResolve(cmd *cobra.Command, how string) error {
 
 // merging is a merge on its way: the sides, and then what came of them.
 type merging struct {
-	base         *statefile.State // nil: the sides are those of a file with markers
+	base         *statefile.State // nil: not known, so every difference is a conflict
 	ours, theirs *statefile.State
 
 	merged    *statefile.State     // nil with conflicts
@@ -85,7 +85,13 @@ func readMerging(files []string, name string) (*merging, error) {
 	var sides [3]*statefile.State
 	for i, file := range files {
 		var err error
-		if sides[i], err = readSide(file); err != nil {
+		sides[i], err = readSide(file)
+		if i == 0 && errors.Is(err, statefile.ErrConflictMarkers) {
+			// Branches that merged each other have several ancestors. Git merges those
+			// first, by this driver too, and hands over what came of it.
+			return readTwoSides(files)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if sides[i] == nil && i > 0 {
@@ -99,6 +105,19 @@ func readMerging(files []string, name string) (*merging, error) {
 		}
 	}
 	return &merging{base: sides[0], ours: sides[1], theirs: sides[2]}, nil
+}
+
+// readTwoSides is for an ancestor that has conflicts itself. Taking one of their
+// sides for the ancestor could let the wrong side win without a word.
+func readTwoSides(files []string) (*merging, error) {
+	m := &merging{notes: []string{"The common ancestor has conflicts itself, so every record that differs is one."}}
+	for i, into := range []**statefile.State{&m.ours, &m.theirs} {
+		var err error
+		if *into, err = readExisting(files[i+1]); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 // readMarked takes both sides from the markers in the state.
