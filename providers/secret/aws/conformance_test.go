@@ -80,6 +80,17 @@ func TestConformanceRates(t *testing.T) {
 	})
 }
 
+// TestConformanceLag tells it with reads that show a write two reads later.
+func TestConformanceLag(t *testing.T) {
+	secrettest.Conformance(t, func(t *testing.T) secrettest.World {
+		f := awsfake.New("eu-west-1")
+		f.Lag = 2
+		w := world(t, f)
+		w.Patience = time.Minute
+		return w
+	})
+}
+
 // TestConformanceEndpoint tells the story over any Secrets Manager that the
 // environment names, with the keys that are there, or "test" for emulators.
 // Without it the fake takes its place, behind a real HTTP server. On this machine
