@@ -325,7 +325,7 @@ func TestCopyGetsOverFailures(t *testing.T) {
 		{"session gone", nil, []registrytest.Fault{{Method: "PUT", Kind: "upload", Status: 404, Body: `{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}`}}},
 		{"manifest stored, answered 500, refused again", nil, []registrytest.Fault{
 			{Method: "PUT", Path: "/manifests/1$", Late: true, Status: 500},
-			{Method: "PUT", Path: "/manifests/1$", Status: 400, Body: `{"errors":[{"code":"TAG_INVALID","message":"the repository is immutable"}]}`}}},
+			{Method: "PUT", Path: "/manifests/1$", Nth: 2, Status: 400, Body: `{"errors":[{"code":"TAG_INVALID","message":"the repository is immutable"}]}`}}},
 		{"manifest 500", nil, []registrytest.Fault{{Method: "PUT", Kind: "manifest", Status: 500}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

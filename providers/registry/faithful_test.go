@@ -143,7 +143,7 @@ func TestNotCopied(t *testing.T) {
 // Indexes may lie in indexes, to a depth, and no manifest is walked twice.
 func TestNestedTooDeep(t *testing.T) {
 	source, dest := registrytest.Start(t), registrytest.Start(t)
-	deep := nested(maxDepth + 1)
+	deep := nested(maxDepth) // and the image below
 	registrytest.Push(t, source.Host(), "a", "1", deep)
 	c := plainClient(t, source.Host(), dest.Host())
 	_, err := c.Contents(t.Context(), repo(source.Host(), "a"), deep.Digest(), nil)
@@ -364,7 +364,11 @@ func TestFallbackTagOfTwoWriters(t *testing.T) {
 		_, err := NewCopier(c).CopyReferrers(t.Context(), job)
 		done <- err
 	}()
-	<-gate.Reached() // ours is written, and is about to be looked at
+	select {
+	case <-gate.Reached(): // ours is written, and is about to be looked at
+	case err := <-done:
+		t.Fatalf("what was written was not looked at again: %v", err)
+	}
 	registrytest.Push(t, dest.Host(), "b", tag, registrytest.IndexOf(theirs))
 	gate.Open()
 	if err := <-done; err != nil {
