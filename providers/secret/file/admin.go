@@ -54,7 +54,7 @@ func (s *Store) init(ctx context.Context, o InitOptions) (out Initialized, err e
 	}
 	if _, err := s.o.FS.Lstat(s.in(keyFile)); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
-			err = &providers.Error{Class: providers.Conflict, Op: "make store", On: s.Place(), Err: errors.New("there is one already")}
+			err = &providers.Error{Class: providers.Conflict, Op: "make store", On: s.Place(), Err: errThere}
 		}
 		return out, err
 	}
@@ -76,12 +76,18 @@ func (s *Store) init(ctx context.Context, o InitOptions) (out Initialized, err e
 	if err := checkMembers(out.Members); err != nil {
 		return out, &providers.Error{Class: providers.Invalid, Op: "make store", On: s.Place(), Err: err}
 	}
-	k, err := s.create(ctx, out.Members)
-	if err == nil {
-		out.Store, out.Members = k.Store, k.Members
+	k, made, err := s.create(ctx, out.Members)
+	if err == nil && !made {
+		err = errThere // and our recovery identity is none of its members
 	}
+	if errors.Is(err, errThere) {
+		err = &providers.Error{Class: providers.Conflict, Op: "make store", On: s.Place(), Err: errThere}
+	}
+	out.Store, out.Members = k.Store, k.Members
 	return out, err
 }
+
+var errThere = errors.New("there is one already")
 
 func checkMembers(members []Member) error {
 	names, recipients := map[string]bool{}, map[string]bool{}
@@ -140,8 +146,12 @@ func newRecovery(members []Member) (Member, secret.Value, error) {
 	return Member{Recovery, id.Recipient().String()}, secret.NewValue([]byte(id.String())), nil
 }
 
-// create makes the store's directory and key; s.writing is held.
-func (s *Store) create(ctx context.Context, members []Member) (keyring, error) {
+// create makes the store's directory and key, unless another process has just
+// made them. s.writing is held.
+func (s *Store) create(ctx context.Context, members []Member) (k keyring, made bool, err error) {
+	if !fs.ValidPath(s.o.Path) {
+		return keyring{}, false, &providers.Error{Class: providers.Invalid, Op: "make store", On: s.Place(), Err: errors.New("the path leads out of the directory")}
+	}
 	var dirs []string
 	for dir := s.o.Path; dir != "."; dir = path.Dir(dir) {
 		dirs = append(dirs, dir)
@@ -149,40 +159,40 @@ func (s *Store) create(ctx context.Context, members []Member) (keyring, error) {
 	for _, dir := range slices.Backward(dirs) {
 		// Readable like any directory of a checkout: what lies in it is encrypted.
 		if err := s.o.FS.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return keyring{}, err
+			return keyring{}, false, err
 		}
 		if err := s.o.FS.SyncDir(path.Dir(dir)); err != nil {
-			return keyring{}, err
+			return keyring{}, false, err
 		}
 	}
 	free, err := disk.Lock(ctx, s.o.FS, s.o.Clock, s.in(lockFile), s.o.Patience)
 	if err != nil {
-		return keyring{}, err
+		return keyring{}, false, err
 	}
 	defer free()
 	if u, err := s.unlock(ctx); err != nil || u != nil {
-		if u != nil { // somebody was faster, and we are a member: that will do
-			return u.keyring, nil
+		if u != nil {
+			k = u.keyring
 		}
-		return keyring{}, err
+		return k, false, err
 	}
 	if err := s.makeDir(s.in(secretsDir)); err != nil {
-		return keyring{}, err
+		return keyring{}, false, err
 	}
 	id, err := s.random()
 	if err != nil {
-		return keyring{}, err
+		return keyring{}, false, err
 	}
 	key, err := age.GenerateHybridIdentity()
 	if err != nil {
-		return keyring{}, err
+		return keyring{}, false, err
 	}
-	k := keyring{Format: keyFormat, Store: id, Generation: 1, Members: members, Keys: []string{key.String()}}
+	k = keyring{Format: keyFormat, Store: id, Generation: 1, Members: members, Keys: []string{key.String()}}
 	u, err := s.writeKeyring(k)
 	if err != nil {
-		return keyring{}, err
+		return keyring{}, false, err
 	}
-	return u.keyring, nil
+	return u.keyring, true, nil
 }
 
 // writeKeyring puts the key first, and what people read after it.
@@ -247,13 +257,13 @@ func (s *Store) furnish(k keyring) error {
 }
 
 // autoInit makes the store for the first write, where that is allowed.
-func (s *Store) autoInit(ctx context.Context) (*unlocked, error) {
+func (s *Store) autoInit(ctx context.Context) error {
 	if !s.o.AutoInit {
-		return nil, &providers.Error{Class: providers.Invalid, Op: "open store", On: s.Place(), Err: errors.New("there is no store yet"), Hint: "Run 'freightliner secret init' once, and commit what it makes."}
+		return &providers.Error{Class: providers.Invalid, Op: "open store", On: s.Place(), Err: errors.New("there is no store yet"), Hint: "Run 'freightliner secret init' once, and commit what it makes."}
 	}
 	recipient, _, err := s.ownRecipient(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	members := []Member{{Name: asMember(s.o.User), Recipient: recipient}}
 	for i, r := range s.o.Recipients {
@@ -262,16 +272,10 @@ func (s *Store) autoInit(ctx context.Context) (*unlocked, error) {
 		}
 	}
 	if err := checkMembers(members); err != nil {
-		return nil, &providers.Error{Class: providers.Invalid, Op: "make store", On: s.Place(), Err: err}
+		return &providers.Error{Class: providers.Invalid, Op: "make store", On: s.Place(), Err: err}
 	}
-	if _, err := s.create(ctx, members); err != nil {
-		return nil, err
-	}
-	u, err := s.unlock(ctx)
-	if err == nil && u == nil {
-		err = errors.New("the store went away")
-	}
-	return u, err
+	_, _, err = s.create(ctx, members) // made by another process will do, if we are a member of it
+	return err
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_.@-]+`)

@@ -170,6 +170,29 @@ func TestRecovery(t *testing.T) {
 	class(t, "init again", second(s.Init(t.Context(), InitOptions{Member: "ann"})), providers.Conflict)
 }
 
+// TestTwoInits at once: the slower one says so, and shows no recovery identity
+// that opens nothing.
+func TestTwoInits(t *testing.T) {
+	d, c, ann := statefiletest.New(), newClock(), newPerson(t)
+	faster := false
+	d.After(func(op statefiletest.Op) {
+		if op.Verb == "mkdir" && !faster {
+			faster = true
+			_, err := opened(d, c, ann).Init(t.Context(), InitOptions{Member: "ann", Recovery: true})
+			check(t, "the faster", err)
+		}
+	})
+	done, err := opened(d, c, ann).Init(t.Context(), InitOptions{Member: "ann", Recovery: true})
+	class(t, "the slower", err, providers.Conflict)
+	if done.Recovery.Set() || !faster {
+		t.Errorf("%+v, %v", done, faster)
+	}
+	for _, bad := range []string{"/abs", "../x", ".."} {
+		s := Open(Options{FS: statefiletest.New(), Path: bad, Clock: c, Rand: rand.Reader, Keys: []KeySource{ann.key()}})
+		class(t, bad, second(s.Init(t.Context(), InitOptions{Member: "ann"})), providers.Invalid)
+	}
+}
+
 // TestClassicMembers have a classic recovery identity, and no post-quantum
 // neighbours.
 func TestClassicMembers(t *testing.T) {

@@ -208,6 +208,9 @@ func (s *Store) newIdentity() (*age.HybridIdentity, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !fs.ValidPath(s.o.HomePath) {
+		return nil, errors.New("the path leads out of the directory")
+	}
 	var made []string
 	for dir := path.Dir(s.o.HomePath); dir != "."; dir = path.Dir(dir) {
 		made = append(made, dir)

@@ -82,7 +82,7 @@ func (s *Store) Write(ctx context.Context, w secret.Write) (secret.Version, erro
 		if w.Create == nil {
 			return secret.Version{}, s.refused(providers.Conflict, op, w.Name, "", "there is no such secret, nor a store yet")
 		}
-		u, err = s.autoInit(ctx)
+		err = s.autoInit(ctx)
 	}
 	if err != nil {
 		return secret.Version{}, s.failed(op, w.Name, err)

@@ -50,8 +50,8 @@ func Conformance(t *testing.T, open func(t *testing.T) World) {
 
 func limits(s *story) {
 	l := s.Store.Limits()
-	if s.Store.Place() == "" || s.Store.Place() != s.Store.Place() {
-		s.Errorf("place %q", s.Store.Place())
+	if place := s.Store.Place(); place == "" || place != s.Store.Place() {
+		s.Errorf("place %q, then %q", place, s.Store.Place())
 	}
 	if l.Payload <= 0 || l.CheckName == nil || l.CheckMetadata == nil {
 		s.Fatalf("limits %+v", l)
