@@ -349,7 +349,7 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 		}
 		cancel(nil)
 		if weight := weightOf(err, req.Body != nil && req.Body != http.NoBody); weight > 0 && !foreign && ctx.Err() == nil {
-			r.health.failed(started, r.client.clock.Now(), weight, err)
+			r.health.failed(started, r.client.clock.Now(), weight, errors.New(providers.Printable(r.redacted(c, err.Error()), 600)))
 		}
 		return nil, err
 	}
@@ -488,12 +488,7 @@ func (r *remote) unwanted(c *call, resp *http.Response) error {
 	if !c.foreign && !r.home(resp) {
 		return r.strayed(resp, e)
 	}
-	a := readRefusal(resp, func(text string) string {
-		if c.redact != nil {
-			text = c.redact(text)
-		}
-		return r.auth.redact(text)
-	})
+	a := readRefusal(resp, func(text string) string { return r.redacted(c, text) })
 	e.Err = a
 	switch {
 	case isRedirect(resp.StatusCode):
@@ -584,8 +579,17 @@ func (r *remote) failure(ctx context.Context, c *call, err error) error {
 	case errors.As(err, &resolve) && resolve.IsNotFound:
 		wrapped.Hint = "Check the spelling of the host, and the name server."
 	}
-	wrapped.Err = errors.New(providers.Printable(err.Error(), 600))
+	// net/http quotes what it does not understand: a broken header may be an echo.
+	wrapped.Err = errors.New(providers.Printable(r.redacted(c, err.Error()), 600))
 	return wrapped
+}
+
+// redacted takes out of text what we sent along with c to prove who we are.
+func (r *remote) redacted(c *call, text string) string {
+	if c.redact != nil {
+		text = c.redact(text)
+	}
+	return r.auth.redact(text)
 }
 
 // isUntrusted reports whether the other side's certificate was not accepted.
