@@ -682,3 +682,45 @@ func TestWrongPasswordIsSentOnce(t *testing.T) {
 		})
 	}
 }
+
+// A registry that has stored a blob and never says so: it is looked for before it is
+// sent again.
+func TestCommitWithoutAnswer(t *testing.T) {
+	l := newLane(t)
+	silent := sync.Once{}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		there := r.Clone(r.Context())
+		there.RequestURI = ""
+		there.URL.Scheme, there.URL.Host = "http", l.dest.Host()
+		resp, err := http.DefaultTransport.RoundTrip(there)
+		if err != nil {
+			return
+		}
+		defer resp.Body.Close()
+		if r.Method == http.MethodPut && strings.Contains(r.URL.RawQuery, l.layer.Digest().Hex()) {
+			silent.Do(func() { <-r.Context().Done() })
+		}
+		for name, values := range resp.Header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body)
+	}))
+	t.Cleanup(front.Close)
+	l.at = strings.TrimPrefix(front.URL, "http://")
+	l.job.To.Host = l.at
+	l.kind.Profile.Uploads, l.kind.Profile.Resume = []Upload{UploadPut}, ResumeNever
+	c := l.client(t)
+	c.commit = 3 * time.Second // of a quarter of an hour
+	mustCopy(t, NewCopier(c), l.job)
+	sent := l.dest.Recorder.Where(func(r registrytest.Request) bool {
+		return r.Method == http.MethodPut && strings.Contains(r.Query, l.layer.Digest().Hex())
+	})
+	looked := l.dest.Recorder.Where(func(r registrytest.Request) bool {
+		return r.Method == http.MethodHead && r.Kind == "blob" && r.Reference == string(l.layer.Digest())
+	})
+	if len(sent) != 1 || len(looked) == 0 {
+		t.Errorf("sent %d times, looked for %d times; want once, and a look", len(sent), len(looked))
+	}
+	registrytest.VerifyTree(t, l.dest.Host())
+}
