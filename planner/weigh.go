@@ -43,6 +43,12 @@ func (o *observer) weigh(ctx context.Context, l lookup, fresh bool, tag *tagWorl
 		}
 		children = content.children
 		if !fresh {
+			if tag.dest != "" {
+				// The version before tells for few requests what is there of this one.
+				if err := o.client.Recall(ctx, l.to, tag.dest, len(content.blobs)); err != nil {
+					return err
+				}
+			}
 			o.need(l.to, content.blobs)
 		}
 	case l.copy.Referrers && !o.looked(l, tag):

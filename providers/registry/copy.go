@@ -214,7 +214,7 @@ func (w *work) child(ctx context.Context, d providers.Descriptor, depth int) err
 }
 
 func (w *work) bringChild(ctx context.Context, d providers.Descriptor, depth int) error {
-	if !w.job.Fresh && !IsIndexType(d.MediaType) {
+	if !w.job.Fresh && !IsIndexType(d.MediaType) && !w.lacks(d.Digest) {
 		if there, err := w.there(ctx, d.Digest); there || err != nil {
 			return err
 		}
@@ -227,6 +227,13 @@ func (w *work) bringChild(ctx context.Context, d providers.Descriptor, depth int
 		return err
 	}
 	return w.put(ctx, m, string(m.Digest))
+}
+
+// lacks reports whether the image d is known not to be at the destination, since
+// a blob of it is not.
+func (w *work) lacks(d providers.Digest) bool {
+	m := w.client.cache.get(d)
+	return m != nil && slices.ContainsFunc(m.Blobs(), func(b providers.Descriptor) bool { return w.known().isMissing(w.job.To, b.Digest) })
 }
 
 // there asks whether the image manifest d is at the destination. A registry that
