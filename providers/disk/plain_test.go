@@ -2,6 +2,7 @@ package disk_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,5 +63,39 @@ func TestOpenPlainLooksAtWhatItOpened(t *testing.T) {
 		if err == nil {
 			f.Close()
 		}
+	}
+}
+
+// TestWriteNewTakesNoName: what stands at the name, a link too, is neither
+// written nor removed.
+func TestWriteNewTakesNoName(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	theirs := filepath.Join(dir, "theirs")
+	names := []string{"theirs"}
+	if err := os.WriteFile(theirs, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Symlink("theirs", filepath.Join(dir, "link")) == nil { // Windows wants a right for it
+		names = append(names, "link")
+	}
+	for _, name := range names {
+		_, err := disk.WriteNew(disk.OS(root), name, func(w io.Writer) error {
+			_, err := w.Write([]byte("ours"))
+			return err
+		})
+		if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: %v, want ErrExist", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("%s was removed", name)
+		}
+	}
+	if b, err := os.ReadFile(theirs); err != nil || string(b) != "text" {
+		t.Errorf("their file is now %q, %v", b, err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -25,9 +26,10 @@ import (
 // What the process is to do with the target that -test.run names. Without any
 // of these it tries the seeds, as always.
 var (
-	seedsTo    = os.Getenv("FREIGHTLINER_FUZZ_SEEDS")  // write all seeds there, in libFuzzer's form
-	corpusFrom = os.Getenv("FREIGHTLINER_FUZZ_IMPORT") // add the inputs of this directory to testdata/fuzz
-	arguments  = os.Getenv("FREIGHTLINER_FUZZ_RUN")    // run libFuzzer with these arguments
+	seedsTo     = os.Getenv("FREIGHTLINER_FUZZ_SEEDS")  // write all seeds there, in libFuzzer's form
+	corpusFrom  = os.Getenv("FREIGHTLINER_FUZZ_IMPORT") // add inputs of this directory to testdata/fuzz
+	seedsBeside = os.Getenv("FREIGHTLINER_FUZZ_BESIDE") // the seeds that these are to add something to
+	arguments   = os.Getenv("FREIGHTLINER_FUZZ_RUN")    // run libFuzzer with these arguments
 )
 
 // target is what libFuzzer calls: there is one in a process.
@@ -58,21 +60,11 @@ func Run(f *testing.F, property any) {
 			save(t, filepath.Join(seedsTo, sum(input)), input)
 			return nil
 		}
+		target.t = t
 		if corpusFrom != "" {
-			entries, err := os.ReadDir(corpusFrom)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range entries {
-				input, err := os.ReadFile(filepath.Join(corpusFrom, e.Name()))
-				if err != nil {
-					t.Fatal(err)
-				}
-				keep(t, input)
-			}
+			keepFew(seedsBeside, corpusFrom)
 			os.Exit(0)
 		}
-		target.t = t
 		drive(append([]string{target.name}, strings.Fields(arguments)...))
 		return nil
 	}).Interface())
@@ -96,9 +88,51 @@ func drive(args []string) {
 	C.freightlinerFuzz(C.int(len(args)), &argv[0], (*C.uint8_t)(&counters), (*C.uint8_t)(&countersEnd))
 }
 
+// keepFew adds to the corpus of `go test` the inputs that reach a branch which no
+// seed and no smaller input reaches.
+func keepFew(seeds, found string) {
+	branches := unsafe.Slice(&counters, uintptr(unsafe.Pointer(&countersEnd))-uintptr(unsafe.Pointer(&counters)))
+	reached := make([]bool, len(branches))
+	for _, dir := range []string{seeds, found} {
+		for _, input := range bySize(dir) {
+			clear(branches)
+			try(input)
+			more := false
+			for i, n := range branches {
+				more = more || n > 0 && !reached[i]
+				reached[i] = reached[i] || n > 0
+			}
+			if more && dir == found {
+				keep(target.t, input)
+			}
+		}
+	}
+}
+
+func bySize(dir string) (inputs [][]byte) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		target.t.Fatal(err)
+	}
+	for _, e := range entries {
+		input, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			target.t.Fatal(err)
+		}
+		inputs = append(inputs, input)
+	}
+	slices.SortStableFunc(inputs, func(a, b []byte) int { return len(a) - len(b) })
+	return inputs
+}
+
 //export freightlinerFuzzOne
 func freightlinerFuzzOne(data *C.uint8_t, size C.size_t) C.int {
-	input := unsafe.Slice((*byte)(data), int(size))
+	try(unsafe.Slice((*byte)(data), int(size)))
+	return 0
+}
+
+// try calls the target with an input. One that fails is kept, and ends the process.
+func try(input []byte) {
 	passed := false
 	defer func() {
 		if passed {
@@ -115,7 +149,6 @@ func freightlinerFuzzOne(data *C.uint8_t, size C.size_t) C.int {
 	args[0] = reflect.ValueOf(target.t)
 	target.property.Call(append(args, split(input)...))
 	passed = !target.t.Failed()
-	return 0
 }
 
 // join makes one input of arguments: each but the last begins with its length.
