@@ -67,16 +67,16 @@ ENGINE   ?= go
 FUZZTIME ?= 30s
 FUZZRUNS ?= 1000000
 FUZZ     ?= Fuzz
-FUZZIN   ?= ./statefile ./planner ./providers ./providers/registry
+FUZZIN   ?= ./statefile ./planner ./providers ./providers/registry ./providers/secret/gcp
 # A file system in memory, where there is one: a kill does not ask whether the
 # disk is fast, and the real registries sync a lot.
 CRASHTMP ?= $(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp)
 
 .PHONY: crash fuzz fuzz-go fuzz-libfuzzer bench
-crash: tools ## the full campaigns: 2,000 kills of a real apply, 200,000 crash states, damage, merges, faults, locks, 10,000 broken calls of a secret store
+crash: tools ## the full campaigns: 2,000 kills of a real apply, 200,000 crash states, damage, merges, faults, locks, 15,000 broken calls of secret stores
 	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y strace; } || echo "crash: strace is not here and can not be installed: kills at single file operations are left out"
 	$(GO) test ./statefile -run Campaign -v -timeout 3h -campaign=full
-	$(GO) test ./providers/secret/aws -run Campaign -v -timeout 1h -campaign=full
+	$(GO) test ./providers/secret/aws ./providers/secret/gcp -run Campaign -v -timeout 1h -campaign=full
 	TMPDIR=$(CRASHTMP) FREIGHTLINER_TEST_BIN=$(TOOLS) $(GO) test ./cmd/freightliner -run '^Test(Crash|Fault)Campaign$$' -v -timeout 12h -campaign=full -campaign-kills=$(KILLS) -campaign-time=$(KILLTIME)
 
 fuzz: fuzz-$(ENGINE) ## each fuzz target for FUZZTIME, or FUZZRUNS executions with ENGINE=libfuzzer
