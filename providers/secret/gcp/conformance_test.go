@@ -83,7 +83,7 @@ func TestConformance(t *testing.T) {
 			server := served(t, gcpfake.Options{})
 			server.Lag(3)
 			w := world(t, server)
-			w.Patience = 300 * time.Millisecond // a read each 30 ms, of which three are out of date
+			w.Patience = 300 * time.Millisecond // and ten looks at least, of which three are out of date
 			w.Crash = nil                       // its looks are at once
 			return w
 		})

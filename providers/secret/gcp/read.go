@@ -55,8 +55,8 @@ func (s *Store) readOne(ctx context.Context, ref secret.Ref) secret.Reading {
 		id = ref.Version
 	}
 	value, number, err := s.access(ctx, ref.Name, id)
-	if known := s.known(ref.Name); id == "latest" && err == nil && number < known {
-		// Out of date, unless the secret was made anew.
+	if known := s.known(ref.Name); id == "latest" && known > 0 && (err == nil && number < known || status.Code(err) == codes.NotFound) {
+		// Out of date, unless the secret was made anew or is gone.
 		newer, n, errNewer := s.access(ctx, ref.Name, strconv.FormatInt(known, 10))
 		if status.Code(errNewer) == codes.NotFound {
 			s.forget(ref.Name)

@@ -460,3 +460,27 @@ func TestQuotasAreKept(t *testing.T) {
 	}
 	t.Logf("1,000 creates took %v of it", server.Clock().Now().Sub(began))
 }
+
+// TestOwnWritesAreRead: this process knows its own newest version, whatever
+// "latest" says; and that a name was deleted and made anew, too.
+func TestOwnWritesAreRead(t *testing.T) {
+	server := served(t, gcpfake.Options{NoQuotas: true})
+	server.Lag(1000)
+	s := opened(t, server)
+	v := ""
+	for i, payload := range []string{"needle-1", "needle-2"} {
+		w := secret.Write{Name: "db", Value: text(payload), Token: token(), Expect: v}
+		if i == 0 {
+			w = creation("db", payload)
+		}
+		v = mustWrite(t, s, w)
+		if got, id, err := reading(t, s, secret.Ref{Name: "db"}); err != nil || got != payload || id != v {
+			t.Errorf("read %s as version %s %v", got, id, err)
+		}
+	}
+	if _, err := opened(t, server).Delete(t.Context(), "db", secret.Deletion{Expect: v, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := reading(t, s, secret.Ref{Name: "db"})
+	wants(t, err, providers.NotFound)
+}
