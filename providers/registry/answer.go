@@ -189,6 +189,35 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), 7*24*time.Hour)
 }
 
+// spentQuota reports whether an answer says that nothing is left of a quota, as GitHub,
+// GitLab and Docker's web interface say it.
+func spentQuota(h http.Header) bool {
+	for _, name := range []string{"X-Ratelimit-Remaining", "Ratelimit-Remaining"} {
+		if left, _, ok := quotaPart(h.Get(name)); ok && left == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// renewedIn is when a spent quota is renewed: GitHub ("x-ratelimit-reset",
+// docs.github.com, "Rate limits for the REST API"), GitLab ("RateLimit-Reset") and
+// Docker's web interface ("X-Retry-After") give the second since 1970, the IETF's
+// draft gives seconds from now. 0 when nothing is said.
+func renewedIn(h http.Header, now time.Time) time.Duration {
+	for _, name := range []string{"X-Retry-After", "X-Ratelimit-Reset", "Ratelimit-Reset"} {
+		n, err := strconv.ParseInt(strings.TrimSpace(h.Get(name)), 10, 64)
+		if err != nil || n <= 0 {
+			continue
+		}
+		if n > 1e9 { // 2001: no pause is as long
+			n -= now.Unix()
+		}
+		return time.Duration(min(max(n, 0), 7*24*3600)) * time.Second
+	}
+	return 0
+}
+
 // quotaOf reads "ratelimit-limit: 100;w=21600" and "ratelimit-remaining:
 // 76;w=21600" (docs.docker.com/docker-hub/usage, "View pull rate"), with or
 // without the window.

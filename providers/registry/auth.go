@@ -589,7 +589,7 @@ func (a *authorizer) fetch(ctx context.Context, scopes []string, credential Cred
 	a.mu.Lock()
 	realm, service, elsewhere := *a.realm, a.challenge.params["service"], a.elsewhere
 	a.mu.Unlock()
-	c := &call{op: "get a token from", on: realm.Host, method: http.MethodGet, endpoint: "token", url: &realm,
+	c := &call{op: "get a token from", on: realm.Host, method: http.MethodGet, endpoint: "token", url: &realm, foreign: elsewhere,
 		header: http.Header{"Accept-Encoding": {acceptEncodings}}, ok: []int{http.StatusOK}}
 	authorization := ""
 	if credential.Identity != nil {

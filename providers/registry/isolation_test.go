@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -258,6 +260,71 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// A quota that is spent says in several ways when it is renewed.
+func TestSpentQuotas(t *testing.T) {
+	now := newQuick().Now()
+	in := func(d time.Duration) string { return fmt.Sprint(now.Add(d).Unix()) }
+	for _, tt := range []struct {
+		name   string
+		status int
+		header http.Header
+		class  providers.Class
+		after  time.Duration
+	}{
+		{"GitHub's 403", 403, http.Header{"X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {in(time.Hour)}}, providers.Throttled, time.Hour},
+		{"GitHub's 429", 429, http.Header{"X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Reset": {in(2 * time.Hour)}}, providers.Throttled, 2 * time.Hour},
+		{"a 403 with something left", 403, http.Header{"X-Ratelimit-Remaining": {"7"}, "X-Ratelimit-Reset": {in(time.Hour)}}, providers.Denied, 0},
+		{"GitLab", 429, http.Header{"Ratelimit-Remaining": {"0"}, "Ratelimit-Reset": {in(10 * time.Minute)}}, providers.Throttled, 10 * time.Minute},
+		{"seconds from now", 429, http.Header{"Ratelimit-Reset": {"120"}}, providers.Throttled, 2 * time.Minute},
+		{"Docker's web interface", 429, http.Header{"X-Retry-After": {in(5 * time.Minute)}}, providers.Throttled, 5 * time.Minute},
+		{"Retry-After goes first", 429, http.Header{"Retry-After": {"90"}, "X-Ratelimit-Reset": {in(time.Hour)}}, providers.Throttled, 90 * time.Second},
+		{"absurdly far", 429, http.Header{"X-Ratelimit-Reset": {"9223372036854775807"}}, providers.Throttled, 7 * 24 * time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+				for name, values := range tt.header {
+					w.Header()[name] = values
+				}
+				w.WriteHeader(tt.status)
+			})
+			_, err := plainClient(t, p.host()).Tags(t.Context(), repo(p.host(), "a"))
+			var e *providers.Error
+			if !errors.As(err, &e) || e.Class != tt.class || e.After != tt.after || len(p.requests()) != 1 {
+				t.Errorf("%v (%s, after %v) with %d requests, want %s after %v, asked once", err, providers.ClassOf(err), e.After, len(p.requests()), tt.class, tt.after)
+			}
+		})
+	}
+}
+
+// The pause that a registry's storage asks for is not the registry's.
+func TestStoragesPauseIsItsOwn(t *testing.T) {
+	storage := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "50")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/away/manifests/1" {
+			http.Redirect(w, r, storage.URL+"/x", http.StatusTemporaryRedirect)
+			return
+		}
+		serveManifest(w, someManifest)
+	})
+	c := plainClient(t, p.host())
+	if _, err := c.Manifest(t.Context(), repo(p.host(), "away"), "1"); err == nil {
+		t.Fatal("the storage answered")
+	}
+	r, err := c.remoteFor(repo(p.host(), "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wait := r.health.pausing(c.clock.Now()); wait > 0 {
+		t.Errorf("the registry is left alone for %v", wait)
+	}
+	if _, err := c.Manifest(t.Context(), repo(p.host(), "a"), "1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWindow(t *testing.T) {
 	clock := newQuick()
 	g := newGate(clock, 16)
@@ -489,4 +556,21 @@ func TestFollowersDoNotHoldUpOthers(t *testing.T) {
 	gate.Open()
 	jobs.Wait()
 	registrytest.VerifyTree(t, dest.Host())
+}
+
+// A token server on another host refuses a password once and for all.
+func TestTokenServerElsewhereRefuses(t *testing.T) {
+	tokens := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		io.WriteString(w, `{"details":"incorrect username or password"}`)
+	})
+	p := newPeer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+tokens.URL+`/token",service="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	c := clientOf(t, Options{Registries: []Settings{{Host: p.host(), PlainHTTP: true, Credential: canary, TokenHosts: []string{tokens.host()}}}})
+	_, err := c.Manifest(t.Context(), repo(p.host(), "a"), "1")
+	if providers.ClassOf(err) != providers.Denied || !strings.Contains(err.Error(), "incorrect username or password") || len(tokens.requests()) != 1 {
+		t.Errorf("%v of class %s after %d requests for a token, want denied after one", err, providers.ClassOf(err), len(tokens.requests()))
+	}
 }

@@ -470,9 +470,17 @@ func (w *watch) stop() { w.timer.Stop() }
 func (r *remote) unwanted(c *call, resp *http.Response) error {
 	now := r.client.clock.Now()
 	e := &providers.Error{Class: classOfStatus(resp.StatusCode), Op: c.op, On: c.on}
+	if resp.StatusCode == http.StatusForbidden && spentQuota(resp.Header) {
+		e.Class = providers.Throttled // GitHub answers 403 or 429 alike
+	}
 	if e.Class.Retryable() {
 		e.After = retryAfter(resp.Header, now)
-		r.health.pause(now.Add(e.After))
+		if r.home(resp) { // another host's pause is no reason to leave this one alone
+			r.health.pause(now.Add(e.After))
+		}
+		if e.After == 0 && e.Class == providers.Throttled {
+			e.After = renewedIn(resp.Header, now)
+		}
 		if q, ok := quotaOf(resp.Header); ok && e.After == 0 && e.Class == providers.Throttled && q.Remaining == 0 {
 			// A spent quota that does not say when it is renewed: after its window at
 			// the latest. Only what is metered waits; blobs and HEADs go on.
