@@ -192,9 +192,14 @@ func number(ts *testscript.TestScript, s string) int {
 	return n
 }
 
-// push NAME REPOSITORY TAG SEED: makes or moves a tag.
+// push NAME REPOSITORY TAG SEED [LAYER]...: makes or moves a tag. The layers are
+// made of their seeds.
 func (w *world) push(ts *testscript.TestScript, args []string) {
-	registrytest.Push(w.t, w.site(ts, args[0]).host, args[1], args[2], registrytest.Image(uint64(number(ts, args[3]))))
+	var layers []registrytest.Blob
+	for _, seed := range args[4:] {
+		layers = append(layers, registrytest.Layer(uint64(number(ts, seed)), 1000))
+	}
+	registrytest.Push(w.t, w.site(ts, args[0]).host, args[1], args[2], registrytest.Image(uint64(number(ts, args[3])), layers...))
 }
 
 // untag NAME REPOSITORY TAG: deletes behind our back.
