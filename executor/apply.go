@@ -24,9 +24,10 @@ type Run struct {
 
 	// Of plans with secrets.
 	Secrets         *secret.Client
-	Value           func(address string) (secret.Value, error) // the configuration's value for a block
-	FingerprintKeys map[string]*secret.FingerprintKey          // by name of the store
-	Rand            io.Reader                                  // nil for crypto/rand
+	Value           func(address string) (secret.Value, error)           // the configuration's value for a block
+	FingerprintKeys map[string]*secret.FingerprintKey                    // by name of the store
+	Rand            io.Reader                                            // nil for crypto/rand
+	Agrees          func(p *planner.Plan, i int) (adopt bool, err error) // of saved plans, see planner.SecretAgreement
 }
 
 const (

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"freightliner/planner"
@@ -24,14 +24,14 @@ import (
 //	next run: settle(token): made  -> done(record)
 //	                         not   -> write with the same token
 //
-// The op of the intent says which version was expected, since a settlement has
-// to tell our write from a foreign one.
-const writeOp = "write secret after "
+// The intent says where, after which version and for what the write was, since
+// the block may be elsewhere or want something else by then.
 
 // secretWork is what a write needs again when it is tried again.
 type secretWork struct {
 	token     string
 	value     secret.Value
+	source    string // version that was copied
 	expect    string // the version to be replaced
 	version   secret.Version
 	written   bool
@@ -49,6 +49,10 @@ func (w *walk) secret(i int) result {
 	if err := w.secretPrior(a); err != nil {
 		return result{stale: true, err: err}
 	}
+	adopt, err := w.agreed(i)
+	if err != nil {
+		return result{stale: true, err: err}
+	}
 	if a.Verb == planner.Forget {
 		return w.journal(result{}, w.plan.Change(i))
 	}
@@ -58,6 +62,11 @@ func (w *walk) secret(i int) result {
 	}
 	if store.Place() != c.Place {
 		return result{stale: true, err: w.secretChanged(a, "the store %s is %s now, the plan was made for %s", c.Store, store.Place(), c.Place)}
+	}
+	if !adopt {
+		if r := w.belongs(a); r.err != nil {
+			return r
+		}
 	}
 	work := w.secretWorkOf(i)
 	done, r := w.settle(i, work)
@@ -88,13 +97,16 @@ func (w *walk) secretWorkOf(i int) *secretWork {
 // known to the plan, only which one it was to replace.
 func (w *walk) secretRecorded(a *planner.Action) bool {
 	have, found := w.run.State.Lookup(a.Address)
+	_, open := w.intents[a.Address]
 	switch {
-	case !w.plan.Saved:
+	case !w.plan.Saved || open: // what is open has to be settled, whatever the state says
 		return false
 	case a.Verb == planner.Delete || a.Verb == planner.Forget:
 		return !found
+	case !a.Secret.Write && a.Secret.Update:
+		return false // the record may be the same before and after; the store tells
 	}
-	want := w.secretRecord(a, secret.Version{})
+	want := w.secretRecord(a, &secretWork{})
 	have.Fingerprint = ""
 	if a.Secret.Write {
 		if have.Version == a.Secret.Prior || have.Version == a.Secret.Expect {
@@ -102,13 +114,19 @@ func (w *walk) secretRecorded(a *planner.Action) bool {
 		}
 		have.Version, have.At, want.Version, want.At = "", "", "", ""
 	}
+	if from := a.Secret.From; from != nil && from.Version == "" {
+		have.Inputs, want.Inputs = "", "" // the plan could not know the version
+	}
 	return found && have == want
 }
 
-// secretRecord is the record after the action has succeeded, with v as the
-// current version; a zero v leaves the one that the plan saw.
-func (w *walk) secretRecord(a *planner.Action, v secret.Version) statefile.Record {
-	c := *a.Secret
+// secretRecord is the record after the action has succeeded, with the version
+// that was written as the current one, or else the one that the plan saw.
+func (w *walk) secretRecord(a *planner.Action, work *secretWork) statefile.Record {
+	c, v := *a.Secret, work.version
+	if c.From != nil && c.From.Version == "" && work.source != "" {
+		c.Inputs = c.CopiedInputs(work.source)
+	}
 	if v.ID != "" {
 		if v.Created.IsZero() {
 			v.Created = w.opts.Clock.Now() // the store does not say; it was just now
@@ -135,8 +153,48 @@ func (w *walk) secretPrior(a *planner.Action) error {
 		return w.secretChanged(a, "the plan saw version %s in the state, now there is %s", orNone(c.Prior), orNone(have.Version))
 	case a.Verb == planner.Delete && (!found || have.Protect):
 		return w.secretChanged(a, "it is protected (prevent_destroy) or not ours")
+	case a.Verb == planner.Delete && !w.plan.Destroy && have.OnRemove != "delete":
+		return w.secretChanged(a, "the state does not say on_remove = \"delete\"")
+	}
+	var ours []string
+	_ = json.Unmarshal([]byte(have.Keys), &ours) // "" is none
+	for _, name := range dropped(c) {
+		if !slices.Contains(ours, name) {
+			return w.secretChanged(a, "it drops a key that the state does not call ours")
+		}
 	}
 	return nil
+}
+
+// agreed holds an action of a saved plan against the configuration, see
+// [planner.SecretAgreement]. adopt is true where the secret need not be ours.
+func (w *walk) agreed(i int) (adopt bool, err error) {
+	if !w.plan.Saved || w.run.Agrees == nil {
+		return true, nil // the plan was made from the configuration just now
+	}
+	a := &w.plan.Actions[i]
+	if adopt, err = w.run.Agrees(w.plan, i); err != nil {
+		return false, w.secretChanged(a, "the plan does not agree with the configuration: %w", err)
+	}
+	return adopt, nil
+}
+
+// belongs looks whether a secret that the state does not know is ours, where a
+// saved plan says so.
+func (w *walk) belongs(a *planner.Action) result {
+	c := a.Secret
+	have, found := w.run.State.Lookup(a.Address)
+	if a.Verb == planner.Create || found && have.Destination == c.Place && have.Name == c.Name {
+		return result{} // a store makes no secret that is there
+	}
+	info, err := w.run.Secrets.DescribeSecret(w.ctx, c.Store, c.Name)
+	switch {
+	case err != nil:
+		return result{err: err}
+	case info.Owner != a.Address:
+		return result{stale: true, err: w.secretChanged(a, "%s:%s is not ours, and the configuration does not say adopt = true", c.Place, c.Name)}
+	}
+	return result{}
 }
 
 func orNone(version string) string {
@@ -161,38 +219,53 @@ func (w *walk) settle(i int, work *secretWork) (done bool, r result) {
 	if !open || work.settled {
 		return false, result{}
 	}
-	expect, ours := strings.CutPrefix(intent.Op, writeOp)
+	was, ours := planner.ParseSecretIntent(intent.Op)
 	if !ours {
 		return false, result{err: w.secretChanged(a, "an interrupted run announced %q, which this release does not know", providers.Printable(intent.Op, 80))}
 	}
-	c := a.Secret
-	value, err := w.payload(i, work)
-	if err != nil || c.Way == "generate" || c.Way == "copy" || c.Merge {
-		value = secret.Value{} // nobody knows what the interrupted run was about to write
+	c, expect := a.Secret, was.Expect
+	if was.Place != c.Place || was.Name != c.Name {
+		work.settled = true // the block named another secret then, which is left alone
+		return false, result{}
 	}
-	write := secret.Write{Name: c.Name, Value: value, Expect: expect, Token: intent.Token, Owner: a.Address}
+	intended := was.Purpose == c.Purpose()
+	write := secret.Write{Name: c.Name, Expect: expect, Token: intent.Token, Owner: a.Address}
+	if intended && (c.Way == "value" || c.Way == "json") && !c.Merge {
+		write.Value, _ = w.payload(i, work) // without it the store goes by the token alone
+	}
 	if expect == "" && c.Metadata != nil {
-		m := c.Metadata.Provider(a.Address)
+		m := c.Metadata.Provider(owner(a))
 		write.Create = &m
 	}
 	v, made, err := w.run.Secrets.Settle(w.ctx, secret.Why{Reason: "apply", Address: a.Address}, c.Store, write)
 	if err != nil {
 		return false, result{err: err}
 	}
-	work.settled = true
 	if !made {
-		if expect == c.Expect && a.Verb != planner.Delete {
+		work.settled = true
+		if expect == c.Expect && intended && a.Verb != planner.Delete {
 			work.token = intent.Token // the interrupted call may still be on its way: it and ours stay one
 		}
 		return false, result{}
 	}
-	work.expect = v.ID
-	if a.Verb == planner.Delete {
-		// What the interrupted run wrote is ours, so it is what is deleted.
-		return false, w.journal(result{}, statefile.Put(w.secretRecord(a, v)))
+	seen := c.Expect == expect || c.Expect == v.ID // else somebody wrote after it, and the plan knows theirs
+	same := seen && a.Verb != planner.Delete
+	if same && c.Write {
+		if same, err = w.wroteTheSame(i, work, v, intended); err != nil {
+			return false, result{err: err}
+		}
 	}
-	if c.Write && !w.wroteTheSame(i, work, v) {
-		return false, w.journal(result{}, statefile.Put(w.secretRecord(a, v)))
+	work.settled = true
+	if !same {
+		// What the interrupted run wrote is ours, but it is not what is wanted
+		// now: the record must not say so, or nobody would ever write it.
+		if seen {
+			work.expect = v.ID
+		}
+		prior, _ := w.run.State.Lookup(a.Address)
+		record := w.secretRecord(a, &secretWork{version: v})
+		record.Inputs, record.Keys, record.Selection, record.Fingerprint = prior.Inputs, prior.Keys, prior.Selection, ""
+		return false, w.journal(result{}, statefile.Put(record))
 	}
 	work.version, work.written = v, true
 	r = w.finishSecret(i, work)
@@ -200,36 +273,38 @@ func (w *walk) settle(i int, work *secretWork) (done bool, r result) {
 	return true, r
 }
 
-// wroteTheSame reports whether what an interrupted run wrote is what this plan
-// would write. A generated value is, whatever it is; what can not be read is
-// taken for it, since the same block wrote it.
-func (w *walk) wroteTheSame(i int, work *secretWork, v secret.Version) bool {
+// wroteTheSame reports whether the version v of an interrupted run is what this
+// plan would write. intended is true when that run wrote for the same inputs. A
+// generated value is then what is wanted, whatever it is; others are compared,
+// and where nobody may read them it goes by the inputs.
+func (w *walk) wroteTheSame(i int, work *secretWork, v secret.Version, intended bool) (bool, error) {
 	a := &w.plan.Actions[i]
 	c := a.Secret
-	if c.Way == "generate" || c.Way == "copy" {
-		return true
-	}
-	have, _, err := w.run.Secrets.GetSecret(w.ctx, secret.Why{Reason: "apply", Address: a.Address}, c.Store, c.Name, v.ID)
-	defer have.Zero()
-	if err != nil {
-		return true
+	if c.Way == "generate" {
+		return intended, nil
 	}
 	wanted, err := w.payload(i, work)
 	if err != nil {
-		return true
+		return false, err
 	}
-	if c.Merge {
+	have, _, err := w.run.Secrets.GetSecret(w.ctx, secret.Why{Reason: "apply", Address: a.Address}, c.Store, c.Name, v.ID)
+	defer have.Zero()
+	switch {
+	case providers.ClassOf(err) == providers.Denied:
+		return intended, nil
+	case err != nil:
+		return false, err
+	case c.Merge:
 		merged, err := secret.MergeJSON(have, wanted, dropped(c))
 		if err != nil {
-			return false
+			return false, nil // not an object: the write says so
 		}
 		defer merged.Zero()
-		return merged.EqualJSON(have)
+		return merged.EqualJSON(have), nil
+	case c.Way == "json":
+		return wanted.EqualJSON(have), nil
 	}
-	if c.Way == "json" {
-		return wanted.EqualJSON(have)
-	}
-	return wanted.Equal(have)
+	return wanted.Equal(have), nil
 }
 
 func dropped(c *planner.SecretChange) []string {
@@ -241,10 +316,17 @@ func dropped(c *planner.SecretChange) []string {
 // failureClass is what the journal is told. A write of a secret whose token was
 // announced may have happened whatever the last error was, unless the store
 // said that the world is not what was expected: the intent stays open, and the
-// next run settles it.
+// next run settles it. So does an intent of an earlier run that this one did not
+// come to settle, whatever kept it from that.
 func (w *walk) failureClass(i int, err error) providers.Class {
 	class := providers.ClassOf(err)
-	if work := w.secretWork[i]; work != nil && work.announced && !work.written && class != providers.Conflict {
+	a, work := &w.plan.Actions[i], w.secretWork[i]
+	_, open := w.intents[a.Address]
+	switch {
+	case a.Secret == nil:
+	case open && (work == nil || !work.settled):
+		return providers.Unknown
+	case work != nil && work.announced && !work.written && class != providers.Conflict:
 		return providers.Unknown
 	}
 	return class
@@ -258,21 +340,28 @@ func (w *walk) payload(i int, work *secretWork) (secret.Value, error) {
 	if work.value.Set() {
 		return work.value, nil
 	}
+	var value secret.Value
+	var from secret.Version
 	var err error
 	switch c.Way {
 	case "generate":
-		work.value, err = secret.Generate(w.run.Rand, *c.Recipe)
+		value, err = secret.Generate(w.run.Rand, *c.Recipe)
 	case "copy":
-		work.value, _, err = w.run.Secrets.GetSecret(w.ctx, secret.Why{Reason: "copy", Address: a.Address}, c.From.Store, c.From.Name, c.From.Version)
+		value, from, err = w.run.Secrets.GetSecret(w.ctx, secret.Why{Reason: "copy", Address: a.Address}, c.From.Store, c.From.Name, c.From.Version)
 	case "value", "json":
-		work.value, err = w.run.Value(a.Address)
+		value, err = w.run.Value(a.Address)
 	default:
-		return secret.Value{}, errors.New("the action has no value")
+		err = errors.New("the action has no value")
+	}
+	if err == nil {
+		err = w.sealed(a, value)
 	}
 	if err != nil {
+		value.Zero() // not kept: no later call may take it for one that was checked
 		return secret.Value{}, err
 	}
-	return work.value, w.sealed(a, work.value)
+	work.value, work.source = value, from.ID
+	return value, nil
 }
 
 // sealed holds a value against the fingerprint in the plan: what was reviewed
@@ -308,11 +397,20 @@ func (w *walk) putSecret(i int, work *secretWork) result {
 		}
 	}
 	if !c.Write && w.plan.Saved {
-		if r := w.secretIsAsPlanned(i); r.err != nil {
+		if r := w.secretIsAsPlanned(i); r.err != nil || r.already {
 			return r
 		}
 	}
 	return w.finishSecret(i, work)
+}
+
+// owner is whom a secret's owner tag is to name. Where only metadata is managed
+// the value is somebody else's, and so is the tag.
+func owner(a *planner.Action) string {
+	if a.Secret.Way == "" {
+		return ""
+	}
+	return a.Address
 }
 
 // finishSecret brings the metadata along and records what is true.
@@ -324,11 +422,11 @@ func (w *walk) finishSecret(i int, work *secretWork) result {
 		if work.written {
 			etag = "" // our own write may have changed it
 		}
-		if err := w.run.Secrets.UpdateSecret(w.ctx, secret.Why{Reason: "apply", Address: a.Address}, c.Store, c.Name, c.Metadata.Provider(a.Address), etag); err != nil {
+		if err := w.run.Secrets.UpdateSecret(w.ctx, secret.Why{Reason: "apply", Address: a.Address}, c.Store, c.Name, c.Metadata.Provider(owner(a)), etag); err != nil {
 			return w.halfDone(i, work, err)
 		}
 	}
-	record := w.secretRecord(a, work.version)
+	record := w.secretRecord(a, work)
 	record.Fingerprint = w.fingerprint(a, work)
 	work.value.Zero()
 	return w.journal(result{}, statefile.Put(record))
@@ -341,7 +439,7 @@ func (w *walk) halfDone(i int, work *secretWork, err error) result {
 	if !work.written {
 		return result{err: err}
 	}
-	record := w.secretRecord(a, work.version)
+	record := w.secretRecord(a, work)
 	prior, _ := w.run.State.Lookup(a.Address)
 	record.Selection, record.Fingerprint = prior.Selection, w.fingerprint(a, work)
 	if r := w.journal(result{}, statefile.Put(record)); r.err != nil {
@@ -383,7 +481,7 @@ func (w *walk) writeSecret(i int, work *secretWork) result {
 	}
 	write := secret.Write{Name: c.Name, Value: value, Expect: work.expect, Token: work.token, Owner: a.Address}
 	if c.Metadata != nil && work.expect == "" {
-		m := c.Metadata.Provider(a.Address)
+		m := c.Metadata.Provider(owner(a))
 		write.Create = &m
 	}
 	why := secret.Why{Reason: "apply", Address: a.Address}
@@ -417,7 +515,7 @@ func (w *walk) announce(a *planner.Action, work *secretWork) error {
 		}
 		work.token = token
 	}
-	if err := w.run.Journal.Intent(a.Address, writeOp+work.expect, work.token); err != nil {
+	if err := w.run.Journal.Intent(a.Address, a.Secret.Intent(work.expect).Op(), work.token); err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.journalFailed(err)
@@ -449,6 +547,11 @@ func (w *walk) secretIsAsPlanned(i int) result {
 		return result{err: err}
 	case info.Version != c.Expect:
 		return result{stale: true, err: w.secretChanged(a, "the plan saw version %s, now there is %s", orNone(c.Expect), orNone(info.Version))}
+	case c.Update && c.Metadata.Holds(a.Address, c.Way, info):
+		// An earlier apply of the same plan did it, if it is recorded as well.
+		have, found := w.run.State.Lookup(a.Address)
+		have.Fingerprint = ""
+		return result{already: found && have == w.secretRecord(a, &secretWork{})}
 	}
 	return result{}
 }

@@ -178,6 +178,7 @@ func (v *vault) apply(p *planner.Plan, dead func() bool) *executor.Summary {
 	defer client.Close()
 	run := executor.Run{
 		State: state, Journal: &mortal{journal, dead}, Client: client, Secrets: v.client(), FingerprintKeys: v.keys(cfg),
+		Agrees: planner.SecretAgreement(cfg),
 		Value: func(address string) (secret.Value, error) {
 			for _, s := range cfg.Secrets {
 				switch {

@@ -28,7 +28,7 @@ import (
 // was not compared and is not the version we wrote is not overwritten at all.
 func (b *builder) secret(index int, u unit) {
 	s, w := u.secret, b.world.secrets[index]
-	side := &secretSide{builder: b, index: index, unit: u, s: s, w: w}
+	side := &secretSide{builder: b, index: index, unit: u, s: s, w: w, expect: w.info.Version}
 	side.block = b.block(Block{
 		Address: s.Address, Kind: statefile.KindSecret, Source: wayOf(s), Destination: w.place + ":" + s.Name,
 		OnRemove: onRemove(s.Lifecycle), Protect: s.Lifecycle.PreventDestroy, Selection: metadataOf(s).fingerprint(), After: u.after,
@@ -45,7 +45,21 @@ func (b *builder) secret(index int, u unit) {
 		side.prior, side.recorded = statefile.Record{}, false // it speaks of another secret, which is left alone
 		side.moved = true
 	}
+	side.coming = b.coming(u)
+	if w.absent != nil && !side.coming {
+		b.failed(s.Address, w.absent, s.Range)
+		return
+	}
 	side.compare()
+}
+
+// coming reports whether another block of this plan writes what u copies: then
+// what is copied is what that makes, and not what is there now.
+func (b *builder) coming(u unit) bool {
+	return u.secret.Copy != nil && u.secret.Copy.Version == "" && slices.ContainsFunc(u.feeders, func(feeder int) bool {
+		i, acts := b.secretActions[feeder]
+		return acts && b.plan.Actions[i].Secret.Write
+	})
 }
 
 // secretSide compares one secret.
@@ -58,7 +72,9 @@ type secretSide struct {
 	block    int
 	prior    statefile.Record
 	recorded bool
-	moved    bool // the block managed another secret before
+	moved    bool   // the block managed another secret before
+	coming   bool   // another block of this plan writes what it copies
+	expect   string // version to be replaced
 }
 
 func wayOf(s *config.SecretBlock) string {
@@ -106,12 +122,12 @@ func (d *secretSide) compare() {
 func (d *secretSide) value() {
 	w, s := d.w, d.s
 	foreign := !d.recorded || d.prior.Version != w.info.Version
-	inputs := inputsOf(s, w)
+	inputs := inputsOf(s, w.source.ID)
 	changed := d.recorded && d.prior.Inputs != inputs
 	told := d.recorded && versionIn(d.prior.Inputs) != s.Version
 	somebody := "written by somebody else" + versionNote(w.info)
 	switch {
-	case w.coming:
+	case d.coming:
 		d.settle(true, ByConfig, "its source is going to be written")
 	case w.verdict == same:
 		d.settle(false, "", "")
@@ -127,6 +143,9 @@ func (d *secretSide) value() {
 		d.generated(foreign, told, somebody)
 	case !d.recorded && s.Adopt || !d.recorded && w.info.Owner == s.Address:
 		d.settle(false, "", "") // taken over as it is: its value can not be compared
+	case foreign && !told && d.recorded && w.settle:
+		d.expect = d.prior.Version // which the interrupted run replaced, or else somebody did, and the store refuses
+		d.settle(true, ByConfig, "an interrupted run was about to write it")
 	case foreign && !told:
 		d.unseen(somebody)
 	case told:
@@ -151,9 +170,11 @@ func (d *secretSide) generated(foreign, told bool, somebody string) {
 		d.settle(true, ByConfig, "its version changed in the configuration")
 	case d.w.due && !foreign:
 		d.settle(true, ByConfig, "it is older than rotate_after")
+	case foreign && d.recorded && d.w.settle:
+		d.settle(false, "", "")
 	case foreign && d.recorded:
 		d.settle(false, ByDrift, somebody+"; a generated value is made once, so it is kept")
-	case d.recorded && d.prior.Inputs != inputsOf(d.s, d.w):
+	case d.recorded && d.prior.Inputs != inputsOf(d.s, d.w.source.ID):
 		d.settle(false, ByConfig, "its recipe changed; the value is kept until its version changes or rotate_after is over")
 	default:
 		d.settle(false, "", "")
@@ -232,25 +253,42 @@ func (d *secretSide) settle(write bool, cause Cause, reason string) {
 // metadata compares what the configuration says besides the value; the reason
 // is empty where nothing differs.
 func (d *secretSide) metadata() (Cause, string) {
-	have, want := d.w.info.Metadata, metadataOf(d.s).Provider(d.s.Address)
-	cause, verb := ByConfig, "changed"
-	if d.recorded && d.prior.Selection == d.plan.Blocks[d.block].Selection {
-		cause, verb = ByDrift, "changed in the store"
+	what := metadataOf(d.s).differs(d.s.Address, wayOf(d.s), d.w.info)
+	switch {
+	case what == "":
+		return "", ""
+	case what == anotherOwner:
+		return ByConfig, what
+	case d.recorded && d.prior.Selection == d.plan.Blocks[d.block].Selection:
+		return ByDrift, what + " changed in the store"
 	}
-	differs := func(what string) (Cause, string) { return cause, what + " " + verb }
+	return ByConfig, what + " changed"
+}
+
+const anotherOwner = "its owner tag names another owner or none"
+
+// Holds reports whether a secret has the metadata that the block at address,
+// whose value comes by way, wants.
+func (m *SecretMetadata) Holds(address, way string, info secret.Info) bool {
+	return m.differs(address, way, info) == ""
+}
+
+// differs names what differs first; empty for nothing.
+func (m *SecretMetadata) differs(address, way string, info secret.Info) string {
+	have, want := info.Metadata, m.Provider(address)
 	switch {
 	case want.Description != nil && *want.Description != deref(have.Description):
-		return differs("the description")
+		return "the description"
 	case want.Labels != nil && !maps.Equal(want.Labels, have.Labels):
-		return differs("the labels")
+		return "the labels"
 	case want.KMSKey != nil && *want.KMSKey != deref(have.KMSKey):
-		return differs("the key")
+		return "the key"
 	case want.Replicas != nil && !sameReplicas(want.Replicas, have.Replicas):
-		return differs("the replicas")
-	case d.w.info.Owner != d.s.Address && d.s.Manage != "metadata":
-		return ByConfig, "its owner tag names another owner or none"
+		return "the replicas"
+	case info.Owner != address && way != "":
+		return anotherOwner
 	}
-	return "", ""
+	return ""
 }
 
 func deref(s *string) string {
@@ -282,8 +320,8 @@ func (d *secretSide) change() *SecretChange {
 	w, s := d.w, d.s
 	c := &SecretChange{
 		Store: s.Store, Place: w.place, Name: s.Name, Way: wayOf(s), Merge: s.Manage == "keys",
-		Expect: w.info.Version, Etag: w.info.Metadata.Etag, Prior: d.prior.Version, At: timeText(w.info.Changed), Found: w.found, Settle: w.settle,
-		Check: w.check, Inputs: inputsOf(s, w), Keys: w.keys, Window: s.RecoveryDays,
+		Expect: d.expect, Etag: w.info.Metadata.Etag, Prior: d.prior.Version, At: timeText(w.info.Changed), Found: w.found, Settle: w.settle,
+		Check: w.check, Inputs: inputsOf(s, w.source.ID), Keys: w.keys, Window: s.RecoveryDays,
 	}
 	if drop := dropped(d.prior, w.keys); s.Manage == "keys" && len(drop) > 0 {
 		text, _ := json.Marshal(drop)
@@ -294,8 +332,8 @@ func (d *secretSide) change() *SecretChange {
 	}
 	if s.Copy != nil {
 		c.From = &SecretSource{Store: s.Copy.Store, Name: s.Copy.Name, Version: w.source.ID}
-		if w.coming {
-			c.From.Version = ""
+		if d.coming {
+			c.From.Version, c.Inputs = "", inputsOf(s, "")
 		}
 	}
 	return c
@@ -378,6 +416,8 @@ func (b *builder) goneSecret(g goneWorld) {
 	}
 	w := g.secret
 	switch {
+	case !g.found:
+		a.Reason = "an interrupted run was about to make it, and its block is gone; what there is of it is left alone"
 	case !deletes:
 	case r.Version == "":
 		a.Reason += "; its value is not ours"
@@ -388,7 +428,7 @@ func (b *builder) goneSecret(g goneWorld) {
 		a.Reason += ", and is gone from the store"
 	case !w.info.Deletion.IsZero():
 		a.Reason += ", and waits for its deletion already"
-	case w.info.Version != r.Version && !w.info.VersionUnknown:
+	case w.info.Version != r.Version && !w.settle:
 		b.problem(Problem{
 			Address: g.address, Class: providers.Conflict, Blocked: true,
 			Summary: fmt.Sprintf("secret %s:%s is kept: it was written by somebody else%s", r.Destination, providers.Printable(r.Name, 200), versionNote(w.info)),
@@ -396,7 +436,9 @@ func (b *builder) goneSecret(g goneWorld) {
 		})
 		return
 	default:
-		a.Verb, a.Requests, c.Expect, c.Found = Delete, 1, w.info.Version, true
+		// Where an interrupted run was about to write it, the executor finds out
+		// whether the version that is there is ours.
+		a.Verb, a.Requests, c.Expect, c.Found = Delete, 1, r.Version, true
 	}
 	b.act(a)
 }

@@ -127,9 +127,9 @@ type secretWorld struct {
 	check   string  // keyed fingerprint of the wanted value
 	keys    string  // the JSON keys of the wanted value
 	source  secret.Version
-	coming  bool // the source is written by another block of this plan
-	due     bool // a generated value is older than rotate_after
-	settle  bool // an interrupted run left a write of which nobody saw the end
+	absent  error // the source can not be copied as it is; another block may be going to write it
+	due     bool  // a generated value is older than rotate_after
+	settle  bool  // an interrupted run left a write of which nobody saw the end
 }
 
 // secrets looks at all secrets, store by store. Stores are looked at side by
@@ -254,7 +254,10 @@ func (o *observer) describe(ctx context.Context, store string, units []int) erro
 	group.SetLimit(tagsAtOnce)
 	for _, i := range units {
 		s, w := o.world.units[i].secret, o.world.secrets[i]
-		_, w.settle = o.intents[s.Address]
+		if intent, open := o.intents[s.Address]; open {
+			was, ours := ParseSecretIntent(intent.Op)
+			w.settle = !ours || was.Place == w.place && was.Name == s.Name
+		}
 		info, found := listed[s.Name]
 		if found && s.Replicas == nil && !(info.VersionUnknown && !o.reads(i)) {
 			w.info, w.found = info, true
@@ -346,8 +349,8 @@ func (o *observer) sources(ctx context.Context, units []int) error {
 			case err == nil && info.Trouble != "":
 				err = &providers.Error{Class: providers.Conflict, Op: "copy from", On: from.Store + ":" + from.Name, Err: fmt.Errorf("its current version is %s", info.Trouble)}
 			}
-			if err != nil && len(u.feeders) > 0 {
-				w.coming = true // another block of this plan is going to make it
+			if err != nil && ctx.Err() == nil && len(u.feeders) > 0 {
+				w.absent = err // unless another block of this plan is going to make it
 				return nil
 			}
 			return o.swallow(ctx, err, &w.err)
@@ -526,10 +529,10 @@ func (o *observer) compareCopies(ctx context.Context, store string, units []int)
 	for _, i := range units {
 		s, w := o.world.units[i].secret, o.world.secrets[i]
 		prior := o.prior(i)
-		if s.Copy == nil || w.err != nil || w.coming || !w.found || w.info.Version == "" || w.info.Trouble != "" || !w.info.Deletion.IsZero() {
+		if s.Copy == nil || w.err != nil || w.absent != nil || !w.found || w.info.Version == "" || w.info.Trouble != "" || !w.info.Deletion.IsZero() {
 			continue
 		}
-		if prior.Version == w.info.Version && prior.Inputs == inputsOf(s, w) {
+		if prior.Version == w.info.Version && prior.Inputs == inputsOf(s, w.source.ID) {
 			w.verdict = same
 			continue
 		}
@@ -555,8 +558,9 @@ func (o *observer) compareCopies(ctx context.Context, store string, units []int)
 	return nil
 }
 
-// inputsOf says what decides the value, without the value.
-func inputsOf(s *config.SecretBlock, w *secretWorld) string {
+// inputsOf says what decides the value, without the value. source is the version
+// that a copy takes; empty where it is not known yet.
+func inputsOf(s *config.SecretBlock, source string) string {
 	text := ""
 	switch {
 	case s.Value != nil:
@@ -566,14 +570,28 @@ func inputsOf(s *config.SecretBlock, w *secretWorld) string {
 	case s.Generate != nil:
 		text = fmt.Sprintf("generate length=%d charset=%s", s.Generate.Length, s.Generate.Charset)
 	case s.Copy != nil:
-		text = fmt.Sprintf("copy %s:%s@%s", s.Copy.Store, s.Copy.Name, w.source.ID)
+		text = copyInputs(s.Copy.Store, s.Copy.Name, source)
 	default:
 		return "metadata"
 	}
-	if s.Version != "" {
-		text += " version=" + s.Version
+	return text + toldInputs(s.Version)
+}
+
+func copyInputs(store, name, version string) string {
+	return fmt.Sprintf("copy %s:%s@%s", store, name, version)
+}
+
+func toldInputs(version string) string {
+	if version == "" {
+		return ""
 	}
-	return text
+	return " version=" + version
+}
+
+// CopiedInputs are the inputs of a copy whose source was written by the same
+// plan, once its version is known.
+func (c *SecretChange) CopiedInputs(version string) string {
+	return copyInputs(c.From.Store, c.From.Name, version) + toldInputs(versionIn(c.Inputs))
 }
 
 // versionIn is the part of inputs that the configuration's version argument is.
@@ -613,40 +631,49 @@ func linkSecrets(all []unit) {
 // goneSecrets looks at the secrets whose blocks are gone and that are to be
 // deleted.
 func (o *observer) goneSecrets(ctx context.Context, gone []goneWorld) error {
-	if !slices.ContainsFunc(gone, func(g goneWorld) bool { return g.record.Kind == statefile.KindSecret && o.deletes(g) }) {
+	deletes := func(g *goneWorld) bool {
+		return g.record.Kind == statefile.KindSecret && g.record.Version != "" && o.deletes(*g)
+	}
+	if !slices.ContainsFunc(gone, func(g goneWorld) bool { return deletes(&g) }) {
 		return nil
 	}
-	places := map[string]string{} // place to the name of its store
+	places := map[string][]string{} // place to the names of its stores: two accounts have one place
 	for _, s := range o.in.Config.Stores {
 		if store, err := o.in.Secrets.Store(ctx, s.Name); err == nil {
-			places[store.Place()] = s.Name
+			places[store.Place()] = append(places[store.Place()], s.Name)
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(tagsAtOnce)
 	for i := range gone {
 		g := &gone[i]
-		if g.record.Kind != statefile.KindSecret || !o.deletes(*g) {
+		if !deletes(g) {
 			continue
 		}
 		g.secret = &secretWorld{place: g.record.Destination}
-		store, known := places[g.record.Destination]
-		if !known {
+		stores := places[g.record.Destination]
+		if len(stores) == 0 {
 			g.secret.err = &providers.Error{
 				Class: providers.Invalid, Op: "delete secret", On: g.record.Destination + ":" + g.record.Name, Err: errors.New("no secret_store block leads there"),
 				Hint: "Put the secret_store block back, or drop the record with \"freightliner state rm\".",
 			}
 			continue
 		}
-		g.store = store
 		group.Go(func() error {
-			var err error
-			g.secret.info, err = o.in.Secrets.DescribeSecret(ctx, store, g.record.Name)
-			if providers.ClassOf(err) == providers.NotFound {
-				return nil
+			for _, store := range stores {
+				info, err := o.in.Secrets.DescribeSecret(ctx, store, g.record.Name)
+				if providers.ClassOf(err) == providers.NotFound {
+					continue
+				}
+				if err != nil {
+					return o.swallow(ctx, err, &g.secret.err)
+				}
+				if !g.secret.found || info.Version == g.record.Version {
+					g.store, g.secret.info, g.secret.found = store, info, true
+				}
 			}
-			g.secret.found = err == nil
-			return o.swallow(ctx, err, &g.secret.err)
+			_, g.secret.settle = o.intents[g.address]
+			return nil
 		})
 	}
 	return group.Wait()

@@ -272,6 +272,7 @@ func (o *observer) gone(ctx context.Context) error {
 	for i := range gone {
 		gone[i].left = left[gone[i].address]
 	}
+	gone = append(gone, o.interrupted(configured)...)
 	byHost := map[string][]*goneMember{}
 	for i := range gone {
 		if !o.deletes(gone[i]) {
@@ -300,6 +301,22 @@ func (o *observer) gone(ctx context.Context) error {
 func (o *observer) goneBlock(address string) goneWorld {
 	record, found := o.in.State.Lookup(address)
 	return goneWorld{address: address, record: record, found: found}
+}
+
+// interrupted are secrets that a run was about to make when it was cut off, of
+// which nothing is recorded, and whose blocks are gone since.
+func (o *observer) interrupted(configured map[string]bool) []goneWorld {
+	var gone []goneWorld
+	for _, intent := range o.in.State.Intents() {
+		was, ours := ParseSecretIntent(intent.Op)
+		_, recorded := o.in.State.Lookup(intent.Address)
+		if ours && !recorded && !configured[intent.Address] && o.filter.wants(intent.Address) {
+			gone = append(gone, goneWorld{address: intent.Address, record: statefile.Record{
+				Address: intent.Address, Kind: statefile.KindSecret, Destination: was.Place, Name: was.Name,
+			}})
+		}
+	}
+	return gone
 }
 
 // deletes reports whether what the block left behind is to be deleted.

@@ -398,6 +398,7 @@ func (a *application) execute(parent context.Context, lock *statefile.Lock, plac
 	run := executor.Run{State: state, Journal: kept, Client: a.client}
 	if a.vault != nil {
 		run.Secrets, run.Value, run.FingerprintKeys = a.vault.client, a.vault.value, a.vault.keys
+		run.Agrees = planner.SecretAgreement(a.config)
 	}
 	a.summary = executor.Apply(signals.ctx, a.plan, run, options)
 	stopTimer()
