@@ -18,7 +18,7 @@ build: ## build the program into .build/freightliner
 	@mkdir -p $(BUILD)
 	$(GO) build -trimpath -o $(PROGRAM) ./cmd/freightliner
 
-demo: build ## see it work: two registries, plan, apply, drift; under a minute
+demo: build ## see it work: two registries, a secret store, plan, apply, drift; under a minute
 	$(GO) run ./examples/demo -program $(PROGRAM)
 
 test: tools ## run all tests, end to end against the real distribution registry

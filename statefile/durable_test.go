@@ -190,3 +190,102 @@ func TestSwappedBeforeItIsPutRight(t *testing.T) {
 	}
 	check(t, "release", l.Release())
 }
+
+// TestAppendedDuringCompaction: what somebody appends to the file once the close
+// line is written leaves all bytes that we know as they were; only its size tells.
+func TestAppendedDuringCompaction(t *testing.T) {
+	d := diskWith(t, startRecords()...)
+	want := apply(byAddress(mustRead(t, d)), Put(tag("c:1", 5)))
+	j, _, l := open(t, d, "r", testOptions())
+	check(t, "done", j.Done(Put(tag("c:1", 5))))
+	var theirs []byte
+	d.After(func(op statefiletest.Op) {
+		if op.Verb == "link" { // the backup: the new file is complete, and not in its place
+			d.After(nil)
+			d.Edit(file, func(b []byte) []byte { return append(b, "theirs\n"...) })
+			theirs = d.Bytes(file)
+		}
+	})
+	if err := j.Close(); !errors.Is(err, ErrReplaced) {
+		t.Errorf("close: %v, want ErrReplaced", err)
+	}
+	if theirs == nil || !bytes.Equal(theirs, d.Bytes(file)) {
+		t.Errorf("their file was changed:\n%s", d.Bytes(file))
+	}
+	saved := false
+	for _, name := range d.Files() {
+		if strings.Contains(name, ".saved-") {
+			s, err := Read(d, name)
+			check(t, "read ours", err)
+			saved = maps.Equal(byAddress(s), want)
+		}
+	}
+	if !saved {
+		t.Errorf("what the run did is in no file: %v", d.Files())
+	}
+	check(t, "release", l.Release())
+}
+
+// TestARescueKeepsIntentsDurable: a snapshot has no place for intents, so the run
+// announces them again in the file that it goes on in, before it goes on.
+func TestARescueKeepsIntentsDurable(t *testing.T) {
+	d := diskWith(t, startRecords()...)
+	j, _, l := open(t, d, "r", testOptions())
+	check(t, "intent", j.Intent("secret.db", "add_version", "token"))
+	d.Fail(&statefiletest.Fault{At: 1, Verb: "write", Err: syscall.EIO})
+	if err := j.Done(Put(tag("c:1", 5))); !errors.Is(err, ErrNotDurable) {
+		t.Fatalf("done: %v, want ErrNotDurable", err)
+	}
+	for crashed := range d.Crashes(64) {
+		if s := mustRead(t, crashed); len(s.Intents()) != 1 || s.Intents()[0].Token != "token" {
+			t.Errorf("intents %v\n%s", s.Intents(), crashed.Bytes(file))
+			break
+		}
+	}
+	if err := j.Close(); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("close: %v, want ErrNotDurable", err)
+	}
+	check(t, "release", l.Release())
+}
+
+// TestReplaceLooks: a file that is another than the one that the new state was
+// made from stays, and so does one where there was none.
+func TestReplaceLooks(t *testing.T) {
+	d := diskWith(t, startRecords()...)
+	ours, err := Build(mustRead(t, d).Lineage(), func(func(Record) bool) {}, nil)
+	check(t, "build", err)
+	theirs := d.Bytes(file)
+	l := mustLock(t, d)
+	for _, was := range []providers.Digest{"", digest(1)} {
+		if _, err := Replace(t.Context(), l, file, was, ours, testOptions()); !errors.Is(err, ErrReplaced) {
+			t.Errorf("made from %q: %v, want ErrReplaced", was, err)
+		}
+		if !bytes.Equal(d.Bytes(file), theirs) {
+			t.Fatalf("made from %q: their file was replaced", was)
+		}
+	}
+	was, err := FileDigest(d, file)
+	check(t, "digest", err)
+	_, err = Replace(t.Context(), l, file, was, ours, testOptions())
+	check(t, "replace", err)
+	if s := mustRead(t, d); s.Len() != 0 {
+		t.Errorf("%d records after the replacement by a state without", s.Len())
+	}
+	check(t, "release", l.Release())
+}
+
+// TestAFailedCloseIsSaid: some file systems report a lost write only there.
+func TestAFailedCloseIsSaid(t *testing.T) {
+	d := diskWith(t, startRecords()...)
+	want := apply(byAddress(mustRead(t, d)), Put(tag("c:1", 5)))
+	j, _, l := open(t, d, "r", testOptions())
+	check(t, "done", j.Done(Put(tag("c:1", 5))))
+	d.Fail(&statefiletest.Fault{At: 1, Verb: "close", Err: syscall.EIO})
+	if err := j.Close(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("close: %v, want EIO", err)
+	}
+	if s := mustRead(t, d); !maps.Equal(byAddress(s), want) {
+		t.Errorf("the state is %v", byAddress(s))
+	}
+	check(t, "release", l.Release())
+}

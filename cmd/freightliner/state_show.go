@@ -31,10 +31,11 @@ type jsonRecord struct {
 	Keys           string           `json:"keys,omitempty"`
 	Fingerprint    string           `json:"fingerprint,omitempty"`
 	Window         string           `json:"recovery_window_days,omitempty"`
+	Unknown        string           `json:"unknown,omitempty"` // members of a newer release, as they stand in the file
 }
 
 func recordOf(r *statefile.Record) jsonRecord {
-	return jsonRecord{r.Address, r.Kind, r.Destination, r.Digest, r.Source, r.Selection, r.OnRemove, r.Protect, r.Created, r.Name, r.Version, r.At, r.Inputs, r.Keys, r.Fingerprint, r.Window}
+	return jsonRecord{r.Address, r.Kind, r.Destination, r.Digest, r.Source, r.Selection, r.OnRemove, r.Protect, r.Created, r.Name, r.Version, r.At, r.Inputs, r.Keys, r.Fingerprint, r.Window, r.Unknown}
 }
 
 // maybeRecord is recordOf for a side that may have none: null.
@@ -121,7 +122,10 @@ func (p *program) stateShow() *cobra.Command {
 				return notInState(state, name, args[0])
 			}
 			if f.json {
-				p.printJSON(recordOf(&r))
+				p.printJSON(struct {
+					Format string `json:"format_version"`
+					jsonRecord
+				}{stateFormat, recordOf(&r)})
 				return nil
 			}
 			p.showRecord(&r)

@@ -148,21 +148,21 @@ func move(host, reference string, index v1.ImageIndex) error {
 	return remote.WriteIndex(ref, index)
 }
 
-// remove deletes a tag.
-func remove(host, reference string) error {
-	ref, err := name.ParseReference(host+"/"+reference, name.Insecure)
+// remove deletes a tag at the destination.
+func (d *demo) remove(reference string) error {
+	ref, err := name.ParseReference(d.destination+"/"+reference, name.Insecure)
 	if err != nil {
 		return err
 	}
-	return remote.Delete(ref)
+	return remote.Delete(ref, remote.WithAuth(d.robot))
 }
 
-// pull reads an image by the digest that its source has, and every byte of it;
-// go-containerregistry checks each digest while it reads.
-func pull(host, reference, sourceHost, source string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+// pull reads an image at the destination by the digest that its source has, and
+// every byte of it; go-containerregistry checks each digest while it reads.
+func (d *demo) pull(reference, source string) error {
+	ctx, cancel := context.WithTimeout(d.ctx, 30*time.Second)
 	defer cancel()
-	tag, err := name.ParseReference(sourceHost+"/"+source, name.Insecure)
+	tag, err := name.ParseReference(d.source+"/"+source, name.Insecure)
 	if err != nil {
 		return err
 	}
@@ -170,12 +170,12 @@ func pull(host, reference, sourceHost, source string) error {
 	if err != nil {
 		return err
 	}
-	there, err := name.ParseReference(host+"/"+reference, name.Insecure)
+	there, err := name.ParseReference(d.destination+"/"+reference, name.Insecure)
 	if err != nil {
 		return err
 	}
 	byDigest := there.Context().Digest(want.Digest.String())
-	index, err := remote.Index(byDigest, remote.WithContext(ctx))
+	index, err := remote.Index(byDigest, remote.WithContext(ctx), remote.WithAuth(d.robot))
 	if err != nil {
 		return err
 	}

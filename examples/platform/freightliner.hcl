@@ -22,7 +22,6 @@ variable "destination" {
 
 variable "robot_token" {
   description = "Password of the robot account; set FREIGHTLINER_VAR_robot_token in the pipeline."
-  default     = ""
   ephemeral   = true
 }
 

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"freightliner/config"
+)
+
+// Every example can be copied as it is: it is valid with nothing but its variables
+// given, draws no warning, and is formatted. The first lines that the README shows
+// are one of them.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(docs("../examples/*/*.hcl"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples: %v, %v", files, err)
+	}
+	given := config.Variables{Environment: map[string]string{
+		"robot_token": "x", "database_password": "x", "sentry_dsn": "x", "fingerprint_key": strings.Repeat("x", 32),
+	}}
+	for _, file := range files {
+		dir := filepath.Dir(file)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			_, diags := config.Load(os.DirFS(dir), dir, given, config.Options{Version: buildVersion(), ReadFile: readSmallFile})
+			for _, d := range diags {
+				t.Errorf("line %d: %s: %s", d.Range.StartLine, d.Summary, d.Detail)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if formatted, _ := config.Format(text, file); !bytes.Equal(formatted, text) {
+				t.Error("it is not formatted as \"freightliner fmt\" does")
+			}
+			readme, err := os.ReadFile(docs("../README.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if filepath.Base(dir) == "quickstart" && !bytes.Contains(readme, text) {
+				t.Error("README.md shows other lines")
+			}
+		})
+	}
+}
