@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -328,4 +329,38 @@ func shownLabels(m map[string]string) string {
 		return ""
 	}
 	return fmt.Sprint(m)
+}
+
+// TestHiddenTexts: what is watched for in all output are the texts that are
+// said to be sensitive, not a user's name that stands in the file.
+func TestHiddenTexts(t *testing.T) {
+	text := `
+variable "password" { ephemeral = true }
+variable "pin" {
+  sensitive = true
+  type      = number
+}
+secret_store "main" {}
+secret "db" {
+  store = secret_store.main
+  name  = "db"
+  json = {
+    user   = "postgres"
+    port   = 600000
+    login  = { password = var.password, host = "localhost" }
+    url    = "postgres://app:${var.password}@localhost"
+    pins   = [var.pin, 1234567]
+    absent = null
+  }
+}
+`
+	cfg, diags := load(t, text, map[string]string{"password": "s3cret-word", "pin": "987654"})
+	if diags.HasErrors() {
+		t.Fatal(diags.Error())
+	}
+	got := cfg.Secrets[0].JSONHidden()
+	slices.Sort(got)
+	if want := []string{"987654", "postgres://app:s3cret-word@localhost", "s3cret-word"}; !slices.Equal(got, want) {
+		t.Errorf("hidden are %q, want %q", got, want)
+	}
 }

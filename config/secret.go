@@ -174,8 +174,9 @@ func (s *scope) source(r *SecretBlock) {
 		}
 	}
 	if s.has("json") {
-		if text, ok := s.jsonPayload(); ok {
+		if text, hidden, ok := s.jsonPayload(); ok {
 			r.JSON = func() string { return text }
+			r.JSONHidden = func() []string { return hidden }
 		}
 	}
 	if inner := s.inner("generate"); inner != nil {
@@ -229,19 +230,21 @@ func (s *scope) payload(name string) (string, bool) {
 }
 
 // jsonPayload is the canonical JSON of the object in json: sorted keys, no
-// white space (encoding of cty), so that equal values give equal bytes.
-func (s *scope) jsonPayload() (string, bool) {
+// white space (encoding of cty), so that equal values give equal bytes. hidden
+// are its texts and numbers that come from sensitive or ephemeral values: the
+// others, such as a user's name, stand in the configuration for all to see.
+func (s *scope) jsonPayload() (payload string, hidden []string, ok bool) {
 	v, ok := s.evaluate("json")
 	if !ok {
-		return "", false
+		return "", nil, false
 	}
-	bare, _ := v.UnmarkDeep()
+	bare, marked := v.UnmarkDeepWithPaths()
 	if !bare.IsWhollyKnown() {
-		return "", false
+		return "", nil, false
 	}
 	if ty := bare.Type(); bare.IsNull() || !ty.IsObjectType() && !ty.IsMapType() {
 		s.l.found.errorAt(s.place("json"), "json must be an object", "", "write something like json = { user = \"app\", password = var.password }")
-		return "", false
+		return "", nil, false
 	}
 	var text []byte
 	var err error
@@ -251,13 +254,31 @@ func (s *scope) jsonPayload() (string, bool) {
 	})
 	if reason != "" {
 		s.l.exhausted(s.place("json"), reason)
-		return "", false
+		return "", nil, false
 	}
 	if err != nil { // the text may quote the value
 		s.l.found.errorAt(s.place("json"), "json can not be written as JSON", "", "")
-		return "", false
+		return "", nil, false
 	}
-	return plainJSON(text), true
+	for _, m := range marked {
+		if part, err := m.Path.Apply(bare); err == nil {
+			hidden = appendTexts(hidden, part)
+		}
+	}
+	return plainJSON(text), hidden, true
+}
+
+// appendTexts adds the texts and numbers in v, at any depth.
+func appendTexts(texts []string, v cty.Value) []string {
+	_ = cty.Walk(v, func(_ cty.Path, part cty.Value) (bool, error) {
+		if ty := part.Type(); !part.IsNull() && (ty == cty.String || ty == cty.Number) {
+			if text, err := convert.Convert(part, cty.String); err == nil {
+				texts = append(texts, text.AsString())
+			}
+		}
+		return true, nil
+	})
+	return texts
 }
 
 // plainJSON writes JSON without the escapes for HTML that cty writes.

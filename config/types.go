@@ -185,7 +185,8 @@ type SecretBlock struct {
 	Store        string // name of a SecretStore
 	Name         string // of the secret in the store
 	Value        Secret
-	JSON         Secret // a JSON object in canonical form
+	JSON         Secret          // a JSON object in canonical form
+	JSONHidden   func() []string // texts in JSON that come from sensitive or ephemeral values; nil for none
 	Generate     *Generate
 	Copy         *CopySecret
 	Manage       string // "value", "keys" or "metadata"

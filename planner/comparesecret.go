@@ -98,7 +98,7 @@ func (d *secretSide) compare() {
 		d.create()
 	case !info.Deletion.IsZero():
 		d.blocked(fmt.Sprintf("it waits for its deletion on %s", info.Deletion.UTC().Format(time.DateOnly)),
-			fmt.Sprintf("Take the deletion back with \"freightliner secret restore -store %s %s\", or wait for it.", d.s.Store, providers.Printable(d.s.Name, 200)))
+			fmt.Sprintf("Take the deletion back with \"freightliner secret restore -store %s %s\".", d.s.Store, providers.Printable(d.s.Name, 200)))
 	case info.ManagedBy != "" && d.s.Manage != "metadata":
 		d.blocked(fmt.Sprintf("%s owns it and writes its values", providers.Printable(info.ManagedBy, 200)), "Use manage = \"metadata\".")
 	case info.Owner != "" && info.Owner != d.s.Address && !d.recorded && !d.s.Adopt:

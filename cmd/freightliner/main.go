@@ -30,6 +30,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	keepFromCores() // whatever command it is: variables of the environment are payloads already
 	filter := &secret.Filter{}
 	p := &program{
 		filter:   filter,

@@ -56,7 +56,6 @@ func (s *session) openVault(cfg *config.Config) (*vault, error) {
 	v.client = secret.NewClient(secret.Options{Audit: v.audit, Filter: s.filter})
 	for _, store := range cfg.Stores {
 		v.client.Add(store.Name, func(ctx context.Context) (secret.Store, error) {
-			keepFromCores()
 			return storeKinds[store.Kind](s, ctx, store)
 		})
 		if store.FingerprintKey == nil {
@@ -71,9 +70,13 @@ func (s *session) openVault(cfg *config.Config) (*vault, error) {
 	for i := range cfg.Secrets {
 		b := &cfg.Secrets[i]
 		v.blocks[b.Address] = b
-		for _, use := range []config.Secret{b.Value, b.JSON} {
-			if use != nil {
-				s.watch([]byte(use()))
+		if b.Value != nil {
+			s.watch([]byte(b.Value()))
+		}
+		if b.JSON != nil {
+			s.filter.Watch(secret.NewValue([]byte(b.JSON())))
+			for _, text := range b.JSONHidden() {
+				s.filter.Watch(secret.NewValue([]byte(text)))
 			}
 		}
 	}
@@ -81,7 +84,8 @@ func (s *session) openVault(cfg *config.Config) (*vault, error) {
 }
 
 // watch lets the last net of all output look for a value of the configuration,
-// which stays in memory for the whole run anyway; of JSON for its texts too.
+// which stays in memory for the whole run anyway; of JSON for its texts too, but
+// not for its numbers, which are found among counts and sizes.
 func (s *session) watch(value []byte) {
 	s.filter.Watch(secret.NewValue(value))
 	keys, err := secret.JSONKeys(secret.NewValue(value))
@@ -89,8 +93,8 @@ func (s *session) watch(value []byte) {
 		return
 	}
 	for _, key := range keys {
-		if member, err := secret.MemberJSON(secret.NewValue(value), key); err == nil {
-			s.filter.Watch(member)
+		if text, err := secret.TextJSON(secret.NewValue(value), key); err == nil {
+			s.filter.Watch(text)
 		}
 	}
 }
@@ -151,9 +155,10 @@ func (s *session) gcpStore(ctx context.Context, c config.SecretStore) (secret.St
 		Project: c.Project, Location: c.Location, Endpoint: c.Endpoint, KMSKey: c.KMSKey, Clock: s.clock,
 		Notice: func(text string) { s.log.Warn("secret store", "store", c.Name, "notice", clean(text)) },
 	}
-	// Another endpoint gets credentials only where they were meant for this run:
-	// an emulator has no use for those of the machine.
-	if c.Endpoint == "" || s.env["GOOGLE_APPLICATION_CREDENTIALS"] != "" {
+	// A token of Google's opens all that its account may, so it goes to Google
+	// alone, wherever an endpoint in the configuration leads: not to an emulator,
+	// and not to whatever a pull request writes there.
+	if gcp.Google(c.Endpoint) {
 		found, err := google.FindDefaultCredentials(context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, s.cloudHTTP()), "https://www.googleapis.com/auth/cloud-platform")
 		if err != nil {
 			return nil, &providers.Error{
@@ -204,6 +209,12 @@ func (s *session) openFileStore(c config.SecretStore) (*file.Store, error) {
 		}
 	}
 	return file.Open(o), nil
+}
+
+// homePath is where a name in the user's configuration directory is.
+func (s *session) homePath(name string) string {
+	home, _ := s.userDir("config")
+	return filepath.Join(home, filepath.FromSlash(name))
 }
 
 // identitySources are where the identity may be, the most explicit first.

@@ -34,8 +34,10 @@ type lazy struct {
 	once  sync.Once
 	open  func(context.Context) (Store, error)
 	store Store
-	who   string
 	err   error
+
+	mu  sync.Mutex // of this store alone: one that does not answer holds up no other
+	who string
 }
 
 // Options are what a Client needs from outside.
@@ -113,9 +115,9 @@ type Why struct {
 
 // principal asks once who the store takes us for. Not to know is no reason to
 // stop: the audit line then has the run and the machine's user.
-func (l *lazy) principal(ctx context.Context, mu *sync.Mutex) string {
-	mu.Lock()
-	defer mu.Unlock()
+func (l *lazy) principal(ctx context.Context) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if p, can := l.store.(Principal); can && l.who == "" {
 		if l.who, _ = p.Principal(ctx); l.who == "" {
 			l.who = "unknown"
@@ -204,7 +206,7 @@ func (c *Client) GetSecrets(ctx context.Context, reason, store string, requests 
 		for i, r := range part {
 			entries[i] = Entry{
 				Operation: OpRead, Reason: reason, Address: r.Address, Store: l.store.Place(),
-				Principal: l.principal(ctx, &c.mu), Name: r.Name, Before: r.Version,
+				Principal: l.principal(ctx), Name: r.Name, Before: r.Version,
 			}
 			refs[i] = r.Ref
 			waiting[r.Ref] = append(waiting[r.Ref], i)
@@ -258,7 +260,7 @@ func (c *Client) PutSecret(ctx context.Context, why Why, store string, w Write) 
 	}
 	e := Entry{
 		Operation: OpWrite, Reason: why.Reason, Address: why.Address, Store: l.store.Place(),
-		Principal: l.principal(ctx, &c.mu), Name: w.Name, Before: w.Expect, Token: w.Token,
+		Principal: l.principal(ctx), Name: w.Name, Before: w.Expect, Token: w.Token,
 	}
 	if err := c.intend(ctx, e); err != nil {
 		return Version{}, err
@@ -313,11 +315,12 @@ func (c *Client) Settle(ctx context.Context, why Why, store string, w Write) (Ve
 	}
 	e := Entry{
 		Operation: OpWrite, Reason: why.Reason + ", settling an interrupted write", Address: why.Address, Store: l.store.Place(),
-		Principal: l.principal(ctx, &c.mu), Name: w.Name, Before: w.Expect, Token: w.Token,
+		Principal: l.principal(ctx), Name: w.Name, Before: w.Expect, Token: w.Token,
 	}
 	if err := c.intend(ctx, e); err != nil {
 		return Version{}, false, err
 	}
+	defer c.filter.Watch(w.Value)()
 	v, made, err := l.store.Settle(ctx, w)
 	e.After, e.Failure = v.ID, err
 	c.concluded(ctx, e)
@@ -350,7 +353,7 @@ func (c *Client) effect(ctx context.Context, op Operation, why Why, store, name,
 	}
 	e := Entry{
 		Operation: op, Reason: why.Reason, Address: why.Address, Store: l.store.Place(),
-		Principal: l.principal(ctx, &c.mu), Name: name, Before: before,
+		Principal: l.principal(ctx), Name: name, Before: before,
 	}
 	if err := c.intend(ctx, e); err != nil {
 		return err

@@ -225,3 +225,42 @@ func TestFingerprint(t *testing.T) {
 		}
 	}
 }
+
+// stuck is a store that is asked who we are and does not answer.
+type stuck struct {
+	shelf
+	asked, until chan struct{}
+}
+
+func (s *stuck) Principal(context.Context) (string, error) {
+	close(s.asked)
+	<-s.until
+	return "late", nil
+}
+
+// TestAStuckStoreHoldsUpNoOther: also not while it is asked who we are.
+func TestAStuckStoreHoldsUpNoOther(t *testing.T) {
+	slow := &stuck{shelf{payloads: map[string]string{"a": "1"}}, make(chan struct{}), make(chan struct{})}
+	c := NewClient(Options{Audit: &forgetful{}})
+	c.Add("slow", func(context.Context) (Store, error) { return slow, nil })
+	c.Add("quick", func(context.Context) (Store, error) { return &shelf{payloads: map[string]string{"a": "2"}}, nil })
+	done := make(chan error)
+	go func() {
+		_, _, err := c.GetSecret(context.Background(), Why{}, "slow", "a", "")
+		done <- err
+	}()
+	<-slow.asked
+	if _, _, err := c.GetSecret(t.Context(), Why{}, "quick", "a", ""); err != nil {
+		t.Error(err)
+	}
+	close(slow.until)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// forgetful is an audit log that remembers nothing.
+type forgetful struct{}
+
+func (*forgetful) Intend(context.Context, ...Entry) error  { return nil }
+func (*forgetful) Outcome(context.Context, ...Entry) error { return nil }

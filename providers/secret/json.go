@@ -88,6 +88,19 @@ func MergeJSON(current, ours Value, drop []string) (Value, error) {
 	return encodeJSON(merged)
 }
 
+// TextJSON is one member of a JSON object that is a text.
+func TextJSON(v Value, key string) (Value, error) {
+	members, err := v.object()
+	if err != nil {
+		return Value{}, err
+	}
+	var text *string
+	if json.Unmarshal(members[key], &text) != nil || text == nil {
+		return Value{}, errors.New("the key holds no text")
+	}
+	return NewValue([]byte(*text)), nil
+}
+
 // MemberJSON is one member of a JSON object: the text of a string, the JSON of
 // anything else. The error never quotes the payload.
 func MemberJSON(v Value, key string) (Value, error) {

@@ -190,6 +190,15 @@ func (s *Store) versionName(name, version string) string {
 	return s.secretName(name) + "/versions/" + version
 }
 
+// Google reports whether an endpoint is the service's own, over TLS: the one for
+// all, a location's, a restricted, private or Private Service Connect one, all of
+// which end in googleapis.com. Only there do Google's credentials belong.
+func Google(custom string) bool {
+	address, plain, err := endpoint(custom, "")
+	host, _, _ := net.SplitHostPort(address)
+	return err == nil && !plain && strings.HasSuffix(strings.ToLower(host), ".googleapis.com")
+}
+
 // endpoint is where to connect, and whether in plain text.
 func endpoint(custom, location string) (address string, plain bool, err error) {
 	if custom == "" {

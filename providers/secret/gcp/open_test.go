@@ -168,3 +168,18 @@ func TestPrincipal(t *testing.T) {
 		t.Errorf("asked %d times", asked)
 	}
 }
+
+// TestCredentialsBelongToGoogle: a token goes to no other origin.
+func TestCredentialsBelongToGoogle(t *testing.T) {
+	for endpoint, want := range map[string]bool{
+		"": true, "secretmanager.googleapis.com": true, "https://secretmanager.europe-west3.rep.googleapis.com": true,
+		"secretmanager-ours.p.googleapis.com:443": true, "https://SecretManager.GoogleAPIs.com": true,
+		"http://secretmanager.googleapis.com": false, "127.0.0.1:9000": false, "https://vault.acme.example": false,
+		"https://googleapis.com.acme.example": false, "evilgoogleapis.com": false, "https://x@secretmanager.googleapis.com": false,
+		"https://acme.example/.googleapis.com": false,
+	} {
+		if got := gcp.Google(endpoint); got != want {
+			t.Errorf("%q: %t, want %t", endpoint, got, want)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"freightliner/config"
+	"freightliner/providers/secret"
+)
+
+// TestTheNetKeepsPlainWords: addresses and counts stay readable although a JSON
+// secret has the same words in it; what is said to be sensitive does not.
+func TestTheNetKeepsPlainWords(t *testing.T) {
+	cfg, diags := config.Load(os.DirFS(writeConfig(t, `
+variable "password" { ephemeral = true }
+secret_store "main" {}
+secret "postgres" {
+  store = secret_store.main
+  name  = "prod/postgres"
+  json  = { user = "postgres", port = 600000, password = var.password }
+}
+secret "whole" {
+  store = secret_store.main
+  name  = "whole"
+  value = jsonencode({ port = 700000, password = "in-${var.password}" })
+}
+`)), ".", config.Variables{Flags: map[string]string{"password": "s3cret-word"}}, config.Options{Version: "0.1.0"})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	s := &session{program: &program{filter: &secret.Filter{}}}
+	if _, err := s.openVault(cfg); err != nil {
+		t.Fatal(err)
+	}
+	const plain = `{"address":"secret.postgres","name":"prod/postgres","bytes":600000,"left":700000}`
+	if got := string(s.filter.Clean([]byte(plain))); got != plain {
+		t.Errorf("%s became %s", plain, got)
+	}
+	for _, leak := range []string{"s3cret-word", "in-s3cret-word", "czNjcmV0LXdvcm", `{"password":"s3cret-word","port":600000,"user":"postgres"}`} {
+		if got := string(s.filter.Clean([]byte(leak))); strings.Contains(got, leak) {
+			t.Errorf("%s got through", leak)
+		}
+	}
+}
+
+// TestInitSaysWhereTheIdentityIs: in full, since that file is what must not be lost.
+func TestInitSaysWhereTheIdentityIs(t *testing.T) {
+	program, err := exec.LookPath("freightliner") // TestMain put it there
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	cmd := exec.Command(program, "secret", "init", "-recovery=false")
+	cmd.Dir = writeConfig(t, "secret_store \"main\" {}\n")
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "LOCALAPPDATA="+home)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, rest, found := strings.Cut(string(out), "Made your identity in ")
+	name, _, _ := strings.Cut(rest, ": without it")
+	if _, err := os.Stat(name); !found || err != nil || !filepath.IsAbs(name) {
+		t.Errorf("the identity is not where it says: %v\n%s", err, out)
+	}
+}
