@@ -114,7 +114,7 @@ func (v driftText) write(p *planner.Plan) {
 	if sum(totals.Counts[planner.ByConfig])+sum(totals.Counts[planner.ByUpstream]) > 0 {
 		fmt.Fprintln(v.w, "\n\"freightliner plan\" lists these.")
 	}
-	fmt.Fprintf(v.w, "\n%s as they should be.\n", asTheyShouldBe(totals))
+	fmt.Fprintf(v.w, "\n%s.\n", asTheyShouldBe(totals))
 	if totals.Failed > 0 {
 		fmt.Fprintf(v.w, "%s could not be looked at; there may be drift in them.\n", plural(totals.Failed, "part"))
 	}

@@ -63,7 +63,7 @@ type observedEvent struct {
 	Repositories int `json:"repositories"`
 	Tags         int `json:"tags"`
 	Manifests    int `json:"manifests"`
-	Secrets      int `json:"secrets,omitempty"`
+	Secrets      int `json:"secrets"`
 	Failed       int `json:"failed"`
 }
 

@@ -46,7 +46,7 @@ func TestEvents(t *testing.T) {
 	got := streamed(t, func(s *session, clock *stillClock) {
 		e, plan := s.streams[0], samplePlan()
 		e.diagnostics(config.Diagnostics{{Summary: "unknown block", Detail: "Really.", Hint: "Did you mean tree?", Excerpt: "treee {}", Range: config.Range{File: "a.hcl", StartLine: 1, StartColumn: 1, EndLine: 1, EndColumn: 6}}})
-		e.observed(planner.Observed{Repositories: 2, Tags: 30, Manifests: 4, Failed: 1})
+		e.observed(planner.Observed{Repositories: 2, Tags: 30, Manifests: 4, Secrets: 3, Failed: 1})
 		e.plan(plan, nil)
 		w := s.watchApply(plan)
 		w.event(executor.Event{Type: executor.Started, Action: 3})

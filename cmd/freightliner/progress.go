@@ -308,7 +308,7 @@ func (w *applyWatch) say(line string) {
 
 func (w *applyWatch) send(e executor.Event, a *planner.Action, tr transfer) {
 	out := event{Action: &actionEvent{Address: a.Address, Action: a.Verb}}
-	if a.To != (providers.Repository{}) {
+	if a.Secret != nil || a.To != (providers.Repository{}) {
 		out.Action.Destination = destination(a)
 	}
 	switch e.Type {

@@ -237,7 +237,7 @@ func (v planMarkdown) totals(b *strings.Builder, o *outline) {
 		}
 		line += " to " + list(hosts)
 	}
-	fmt.Fprintf(b, "%s. %s unchanged.\n", line, plural(t.Unchanged, "tag"))
+	fmt.Fprintf(b, "%s. %s unchanged.\n", line, unchangedThings(t))
 	if t.Left > 0 {
 		fmt.Fprintf(b, "%s no longer at the source and kept.\n", isAre(t.Left, "tag"))
 	}

@@ -116,14 +116,21 @@ var secretMeanings = map[planner.Verb]string{
 	planner.Forget: "forget: drop the record, leave the secret alone",
 }
 
-// asTheyShouldBe counts what needs nothing.
-func asTheyShouldBe(t planner.Totals) string {
-	switch tags := t.Unchanged - t.Secrets; {
-	case t.Secrets == 0:
-		return isAre(tags, "tag")
-	case tags == 0:
-		return isAre(t.Secrets, "secret")
-	default:
-		return plural(tags, "tag") + " and " + plural(t.Secrets, "secret") + " are"
+// unchangedThings counts what needs nothing: "6 tags and 2 secrets".
+func unchangedThings(t planner.Totals) string {
+	var parts []string
+	if tags := t.Unchanged - t.Secrets; tags > 0 || t.Secrets == 0 {
+		parts = append(parts, plural(tags, "tag"))
 	}
+	if t.Secrets > 0 {
+		parts = append(parts, plural(t.Secrets, "secret"))
+	}
+	return list(parts)
+}
+
+func asTheyShouldBe(t planner.Totals) string {
+	if t.Unchanged == 1 {
+		return unchangedThings(t) + " is as it should be"
+	}
+	return unchangedThings(t) + " are as they should be"
 }

@@ -53,7 +53,7 @@ func (v planText) nothing(o *outline) {
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" "+theWorld(o.plan)+" match the configuration.")
 	}
 	if t.Unchanged > 0 {
-		fmt.Fprintf(v.w, "\n%s as they should be.\n", asTheyShouldBe(t))
+		fmt.Fprintf(v.w, "\n%s.\n", asTheyShouldBe(t))
 	}
 	v.left(t)
 }
