@@ -40,7 +40,7 @@ func did(base, now *Record) string {
 }
 
 func at(r *Record) string {
-	what := cmp.Or(r.Digest.Short(), r.Destination)
+	what := cmp.Or(r.Digest.Short(), r.Version, r.Destination)
 	if what == "" {
 		return ""
 	}

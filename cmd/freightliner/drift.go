@@ -121,6 +121,10 @@ func (v driftText) write(p *planner.Plan) {
 }
 
 func (v driftText) drifted(p *planner.Plan, n int) {
+	if blocked := p.Totals().Blocked; n == 0 && blocked > 0 {
+		fmt.Fprintf(v.w, "%s %s left alone, for the reasons given.\n", v.p.paint(bold, "No drift that apply would put right."), isAre(blocked, "thing"))
+		return
+	}
 	if n == 0 {
 		fmt.Fprintln(v.w, v.p.paint(bold, "No drift.")+" Nobody changed the destinations behind our back.")
 		return

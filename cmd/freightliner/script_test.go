@@ -3,13 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,6 +71,7 @@ type world struct {
 
 	registries map[string]*site
 	finished   []string // tags that the state said were done, after a kill
+	values     []string // of secrets, in all forms; nothing may say them
 }
 
 // site is one registry of a story.
@@ -121,8 +127,12 @@ func (w *world) commands() map[string]func(*testscript.TestScript, bool, []strin
 		"fulldisk":    plain(w.fullDisk),
 		"edit":        plain(edit),
 		"noleftovers": plain(noLeftovers),
-		"nosecret":    plain(noSecret),
-		"exit":        exitIs,
+		"nosecret":    plain(w.noSecret),
+		"value":       plain(w.value),
+		"recipient":   plain(recipient),
+		"head":        plain(head),
+		"auditlog":    plain(auditLog),
+		"exit":        w.exitIs,
 		"validstream": plain(validStream),
 	}
 }
@@ -371,10 +381,90 @@ func noLeftovers(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// nosecret: in none of the files of the story is a credential, in any form in
-// which it travels; saved plans are looked into uncompressed.
-func noSecret(ts *testscript.TestScript, args []string) {
+// value NAME TEXT: a value of a secret, in the file .values/NAME, to be read as
+// standard input, and in the environment as NAME. From now on no program that exit
+// runs may say it, but for one with -reveal.
+func (w *world) value(ts *testscript.TestScript, args []string) {
+	name, text := args[0], args[1]
+	ts.Check(os.MkdirAll(ts.MkAbs(".values"), 0o700))
+	ts.Check(os.WriteFile(ts.MkAbs(filepath.Join(".values", name)), []byte(text), 0o600))
+	ts.Setenv(name, text)
+	// Of an object its texts are what must not be seen.
+	texts := []string{text}
+	var members map[string]string
+	if json.Unmarshal([]byte(text), &members) == nil {
+		texts = nil
+		for _, member := range members {
+			texts = append(texts, member)
+		}
+	}
+	for _, text := range texts {
+		if len(text) < 8 {
+			ts.Fatalf("%q is too short to be looked for", text)
+		}
+		quoted, err := json.Marshal(text)
+		ts.Check(err)
+		w.values = append(w.values, text, strings.Trim(string(quoted), `"`), url.QueryEscape(text), hex.EncodeToString([]byte(text)),
+			base64.StdEncoding.EncodeToString([]byte(text)), base64.RawURLEncoding.EncodeToString([]byte(text)))
+	}
+}
+
+// recipient FILE MEMBER: sets MEMBER to the age recipient that a list of members
+// has for it.
+func recipient(ts *testscript.TestScript, args []string) {
+	var list struct {
+		Members []struct{ Name, Recipient string }
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &list))
+	for _, member := range list.Members {
+		if member.Name == args[1] {
+			ts.Setenv(member.Name, member.Recipient)
+			return
+		}
+	}
+	ts.Fatalf("no member %s among %v", args[1], list.Members)
+}
+
+// head FILE: sets head to the head of an audit log that is told in it.
+func head(ts *testscript.TestScript, args []string) {
+	found := regexp.MustCompile(`[0-9]+:[0-9a-f]{64}`).FindString(ts.ReadFile(args[0]))
+	if found == "" {
+		ts.Fatalf("no head in %s", args[0])
+	}
+	ts.Setenv("head", found)
+}
+
+// auditlog DIR [cut | edit OLD NEW]: takes its last line away, or replaces text in
+// it, and copies the one audit log in DIR to audit.jsonl.
+func auditLog(ts *testscript.TestScript, args []string) {
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.jsonl"))
+	ts.Check(err)
+	if len(files) != 1 {
+		ts.Fatalf("%d audit logs in %s", len(files), args[0])
+	}
+	log, err := os.ReadFile(files[0])
+	ts.Check(err)
+	changed := log
+	switch {
+	case len(args) > 1 && args[1] == "cut":
+		changed = log[:bytes.LastIndexByte(log[:len(log)-1], '\n')+1]
+	case len(args) > 1:
+		changed = bytes.Replace(log, []byte(args[2]), []byte(args[3]), 1)
+	}
+	if len(args) > 1 && bytes.Equal(changed, log) {
+		ts.Fatalf("nothing in the audit log to %s", args[1])
+	}
+	ts.Check(os.WriteFile(files[0], changed, 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("audit.jsonl"), changed, 0o600))
+}
+
+// nosecret: in none of the files of the story is a credential or a value, in any
+// form in which it travels; saved plans are looked into uncompressed.
+func (w *world) noSecret(ts *testscript.TestScript, args []string) {
 	ts.Check(filepath.WalkDir(ts.MkAbs("."), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Name() == ".values" {
+			return fs.SkipDir
+		}
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
@@ -392,7 +482,7 @@ func noSecret(ts *testscript.TestScript, args []string) {
 				return err
 			}
 		}
-		for _, canary := range registrytest.Canaries() {
+		for _, canary := range append(registrytest.Canaries(), w.values...) {
 			if canary != registrytest.CanaryUser && bytes.Contains(b, []byte(canary)) {
 				ts.Fatalf("%s holds a credential", path)
 			}
@@ -401,8 +491,9 @@ func noSecret(ts *testscript.TestScript, args []string) {
 	}))
 }
 
-// exit CODE PROGRAM ARGS...: runs it and wants that exit code.
-func exitIs(ts *testscript.TestScript, neg bool, args []string) {
+// exit CODE PROGRAM ARGS...: runs it and wants that exit code, and that no value
+// is said.
+func (w *world) exitIs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("name the exit code that is wanted")
 	}
@@ -416,6 +507,13 @@ func exitIs(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != number(ts, args[0]) {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+	for _, value := range w.values {
+		for _, stream := range []string{"stdout", "stderr"} {
+			if (stream == "stderr" || !slices.Contains(args, "-reveal")) && strings.Contains(ts.ReadFile(stream), value) {
+				ts.Fatalf("%s holds a value", stream)
+			}
+		}
 	}
 }
 

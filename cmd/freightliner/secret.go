@@ -117,7 +117,11 @@ func pickStore(cfg *config.Config, name, kind string) (config.SecretStore, error
 			return s, nil
 		}
 	}
-	return config.SecretStore{}, hinted(fmt.Errorf("the configuration has no %s named %s", what, quoted(name)), didYouMean("", name, names))
+	hint := didYouMean("", name, names)
+	if hint == "" && len(names) > 0 {
+		hint = "It has " + clean(list(names)) + "."
+	}
+	return config.SecretStore{}, hinted(fmt.Errorf("the configuration has no %s named %s", what, quoted(name)), hint)
 }
 
 // because is the audit log's reason.
@@ -423,13 +427,27 @@ func (d *desk) revealJSON(w io.Writer, names []string, readings map[string]secre
 
 // valueFlags say where a value comes from.
 type valueFlags struct {
-	file string
-	trim bool
+	file  string
+	trim  bool
+	empty bool
 }
 
 func (v *valueFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&v.file, "file", "", "read the value from `FILE` instead of standard input")
 	cmd.Flags().BoolVar(&v.trim, "trim", false, "drop one line break at the end of the value")
+	cmd.Flags().BoolVar(&v.empty, "allow-empty", false, "take an empty value")
+}
+
+// onlyName refuses a value on the command line, and does not repeat it: messages
+// end in CI logs.
+func onlyName(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return &usageError{cmd, "missing argument: the secret's name", "The value comes from standard input or -file."}
+	case len(args) > 1:
+		return &usageError{cmd, "one argument too many, and it is not shown, since it may be the value", "The value comes from standard input or -file. If it was one, it is in the shell's history now: use another."}
+	}
+	return nil
 }
 
 // read gives the value: from a terminal it asks without echo.
@@ -457,6 +475,9 @@ func (v *valueFlags) read(d *desk, what string) (secret.Value, error) {
 	if v.trim {
 		b = trimLine(b)
 	}
+	if len(b) == 0 && !v.empty {
+		return secret.Value{}, hinted(errors.New("the value is empty, and nothing was written"), "Did the command before the pipe fail? Give -allow-empty if it is meant.")
+	}
 	value := secret.NewValue(b)
 	d.filter.Watch(value)
 	return value, nil
@@ -483,7 +504,7 @@ func (p *program) secretPut() *cobra.Command {
 		Long: `Makes one new version with the value from standard input or -file, byte for byte;
 a secret that does not exist is made. A value on the command line would be in the
 shell's history and in the list of processes, so there is no way to give one.`,
-		Args: exactly(1, "the secret's name (the value comes from standard input or -file)"),
+		Args: onlyName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(p, cmd, "", func(d *desk) error {
 				value, err := v.read(d, "Value")
@@ -511,7 +532,7 @@ func (p *program) secretPutJSON() *cobra.Command {
 		Long: `Reads a JSON object from standard input or -file and sets its members in the
 secret's object; members that it does not name stay as they are, and those of
 -remove go. It makes one new version, on condition that nobody wrote in between.`,
-		Args: exactly(1, "the secret's name (the object comes from standard input or -file)"),
+		Args: onlyName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(p, cmd, "", func(d *desk) error {
 				value, err := v.read(d, "JSON object")
@@ -519,6 +540,9 @@ secret's object; members that it does not name stay as they are, and those of
 					return err
 				}
 				defer value.Zero()
+				if _, err := secret.JSONKeys(value); err != nil {
+					return hinted(errors.New("what was read is not a JSON object, and nothing was written"), "To write a value of another form, use \"freightliner secret put\".")
+				}
 				return d.put(args[0], value, expectation{expect, cmd.Flags().Changed("expect")}, remove, true)
 			})
 		},

@@ -475,12 +475,17 @@ func (s *session) storedCredential(r config.Registry) registry.CredentialFunc {
 		why := secret.Why{Reason: "registry credential", Address: "registry." + r.Name}
 		v, _, err := s.vault.client.GetSecret(ctx, why, from.Store, from.Name, "")
 		if err != nil {
-			return registry.Credential{}, fmt.Errorf("auth of registry %q: %w", r.Name, err)
+			failed := &providers.Error{Class: providers.ClassOf(err), Op: "read the credential of registry", On: r.Name, Err: err}
+			if failed.Class == providers.NotFound {
+				failed.Hint = fmt.Sprintf("Put it there: freightliner secret put -store %s %s", from.Store, clean(from.Name))
+			}
+			return registry.Credential{}, failed
 		}
 		defer v.Zero()
 		c, err := credentialIn(v, from.Key)
 		if err != nil {
-			return c, &providers.Error{Class: providers.Invalid, Op: "use as a credential", On: origin, Err: err}
+			return c, &providers.Error{Class: providers.Invalid, Op: "use as a credential", On: origin, Err: err,
+				Hint: "It must be a JSON object with username and password, \"user:password\", or a token; key takes one member of an object."}
 		}
 		c.Origin = origin
 		for _, use := range []func() string{c.Password, c.Bearer} {

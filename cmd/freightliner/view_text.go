@@ -49,6 +49,8 @@ func (v planText) nothing(o *outline) {
 		fmt.Fprintln(v.w, v.p.paint(bold, "No plan:")+" a guard holds everything back.")
 	case o.plan.Destroy:
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" Nothing is recorded in the state, so there is nothing to destroy.")
+	case t.Blocked > 0:
+		fmt.Fprintf(v.w, "%s %s left alone, for the reasons given.\n", v.p.paint(bold, "No changes."), isAre(t.Blocked, "thing"))
 	default:
 		fmt.Fprintln(v.w, v.p.paint(bold, "No changes.")+" "+theWorld(o.plan)+" match the configuration.")
 	}
