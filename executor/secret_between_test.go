@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"freightliner/executor"
 	"freightliner/planner"
@@ -397,4 +398,56 @@ secret "keys" {
 		p.Destroy = true
 		v.wantOutcome(v.apply(p, nil), oneDone)
 	})
+}
+
+// TestSecretChangesHands: a block that goes away with on_remove = "delete" does
+// not take along what another block has now.
+func TestSecretChangesHands(t *testing.T) {
+	const removable = `
+secret "NAME" {
+  store = secret_store.main
+  name  = "text"
+  value = var.v
+  adopt = true
+  lifecycle {
+    prevent_destroy = false
+    on_remove       = "delete"
+  }
+}
+`
+	v := newVault(t, strings.Replace(removable, "NAME", "old", 1))
+	v.want("create secret.old config: new in the configuration")
+	v.hcl = strings.Replace(removable, "NAME", "new", 1)
+	v.want("update secret.new config: its owner tag names another owner or none", "forget secret.old config: removed from the configuration, and secret.new has it now")
+	v.has("text", "first")
+
+	// Not looked at, it may be the same: it stays.
+	v.hcl = strings.Replace(removable, "NAME", "third", 1)
+	p := v.plan(func(in *planner.Input) { in.Targets = []string{"secret.new"} })
+	if got := show(p); len(got) != 1 || got[0] != "problem secret.new: secret aws/eu-west-1:text is kept: secret.third may be the same, and was not looked at" {
+		t.Errorf("plan: %v", got)
+	}
+}
+
+// TestSecretTroubleIsNamed: what drifted is said as what it is.
+func TestSecretTroubleIsNamed(t *testing.T) {
+	v := newVault(t, oneText)
+	v.want("create secret.text config: new in the configuration")
+	first := v.main.Made("text")[0]
+	v.main.Clock.Advance(time.Hour)
+	v.vars["v"] = "second"
+	v.want("update secret.text config: the value changed")
+	v.main.Rollback("text", first)
+	v.want(fmt.Sprintf("update secret.text drift: the value differs; an older version was made current again (version %s of 2026-01-01 00:00 UTC)", first))
+	v.has("text", "second")
+
+	v.main.Rotate("text")
+	v.want("problem secret.text: secret aws/eu-west-1:text is left alone: its store rotates it by itself, which would be undone with each apply")
+
+	v = newVault(t, strings.Replace(oneText, "labels", `replicas = ["us-west-2"]`+"\n  labels", 1))
+	v.main.FailReplicas("us-west-2", "no such key")
+	v.apply(v.plan(), nil)
+	if got := show(v.plan()); len(got) != 1 || !strings.HasPrefix(got[0], "update secret.text drift: the replica in us-west-2 failed") {
+		t.Errorf("plan: %v", got)
+	}
 }

@@ -101,6 +101,8 @@ func (d *secretSide) compare() {
 			fmt.Sprintf("Take the deletion back with \"freightliner secret restore -store %s %s\".", d.s.Store, providers.Printable(d.s.Name, 200)))
 	case info.ManagedBy != "" && d.s.Manage != "metadata":
 		d.blocked(fmt.Sprintf("%s owns it and writes its values", providers.Printable(info.ManagedBy, 200)), "Use manage = \"metadata\".")
+	case info.Rotates && d.s.Manage == "value" && d.s.Generate == nil:
+		d.blocked("its store rotates it by itself, which would be undone with each apply", "Use manage = \"metadata\", or \"keys\" for those that are not rotated, or end the rotation.")
 	case info.Owner != "" && info.Owner != d.s.Address && !d.recorded && !d.s.Adopt:
 		d.blocked("it exists and belongs to "+providers.Printable(info.Owner, 200), "Remove it there first, or write adopt = true to take it over.")
 	case info.Owner == "" && !d.recorded && !d.s.Adopt:
@@ -126,6 +128,9 @@ func (d *secretSide) value() {
 	changed := d.recorded && d.prior.Inputs != inputs
 	told := d.recorded && versionIn(d.prior.Inputs) != s.Version
 	somebody := "written by somebody else" + versionNote(w.info)
+	if d.rolledBack() {
+		somebody = "an older version was made current again" + versionNote(w.info)
+	}
 	switch {
 	case d.coming:
 		d.settle(true, ByConfig, "its source is going to be written")
@@ -159,6 +164,15 @@ func (d *secretSide) value() {
 	default:
 		d.settle(false, "", "")
 	}
+}
+
+// rolledBack reports whether the version that is current is older than the one
+// that we wrote. Times come from the store or, where it told none, from our
+// clock, so that a few minutes tell nothing.
+func (d *secretSide) rolledBack() bool {
+	wrote, err := time.Parse(time.RFC3339, d.prior.At)
+	changed := d.w.info.Changed
+	return err == nil && !changed.IsZero() && d.prior.Version != d.w.info.Version && changed.Before(wrote.Add(-5*time.Minute))
 }
 
 // generated decides about a generated value. It is made once: what somebody
@@ -259,13 +273,20 @@ func (d *secretSide) metadata() (Cause, string) {
 		return "", ""
 	case what == anotherOwner:
 		return ByConfig, what
+	case what == theReplicas && slices.ContainsFunc(d.w.info.Metadata.Replicas, failedReplica):
+		i := slices.IndexFunc(d.w.info.Metadata.Replicas, failedReplica)
+		r := d.w.info.Metadata.Replicas[i]
+		return ByDrift, fmt.Sprintf("the replica in %s %s", providers.Printable(r.Region, 80), providers.Printable(r.Status, 200))
 	case d.recorded && d.prior.Selection == d.plan.Blocks[d.block].Selection:
 		return ByDrift, what + " changed in the store"
 	}
 	return ByConfig, what + " changed"
 }
 
-const anotherOwner = "its owner tag names another owner or none"
+const (
+	anotherOwner = "its owner tag names another owner or none"
+	theReplicas  = "the replicas"
+)
 
 // Holds reports whether a secret has the metadata that the block at address,
 // whose value comes by way, wants.
@@ -284,7 +305,7 @@ func (m *SecretMetadata) differs(address, way string, info secret.Info) string {
 	case want.KMSKey != nil && *want.KMSKey != deref(have.KMSKey):
 		return "the key"
 	case want.Replicas != nil && !sameReplicas(want.Replicas, have.Replicas):
-		return "the replicas"
+		return theReplicas
 	case info.Owner != address && way != "":
 		return anotherOwner
 	}
@@ -415,12 +436,24 @@ func (b *builder) goneSecret(g goneWorld) {
 		_, _ = fmt.Sscan(r.Window, &c.Window) // what is no number is the store's default
 	}
 	w := g.secret
+	by, certain := "", true
+	if deletes {
+		by, certain = b.claimed(r)
+	}
 	switch {
 	case !g.found:
 		a.Reason = "an interrupted run was about to make it, and its block is gone; what there is of it is left alone"
 	case !deletes:
 	case r.Version == "":
 		a.Reason += "; its value is not ours"
+	case by != "" && certain:
+		a.Reason += ", and " + by + " has it now"
+	case by != "":
+		b.problem(Problem{
+			Address: g.address, Class: providers.Conflict, Blocked: true,
+			Summary: fmt.Sprintf("secret %s:%s is kept: %s may be the same, and was not looked at", r.Destination, providers.Printable(r.Name, 200), by),
+		})
+		return
 	case w.err != nil:
 		b.failed(g.address, w.err, config.Range{})
 		return
@@ -439,6 +472,26 @@ func (b *builder) goneSecret(g goneWorld) {
 		// Where an interrupted run was about to write it, the executor finds out
 		// whether the version that is there is ours.
 		a.Verb, a.Requests, c.Expect, c.Found = Delete, 1, r.Version, true
+		if !w.info.LastRead.IsZero() {
+			a.Reason += "; last read on " + w.info.LastRead.UTC().Format(time.DateOnly)
+		}
 	}
 	b.act(a)
+}
+
+// claimed is the block of the configuration that has the secret of a record;
+// certain is false where its store was not looked at.
+func (b *builder) claimed(r statefile.Record) (address string, certain bool) {
+	for i, u := range b.world.units {
+		if u.secret == nil || u.secret.Name != r.Name {
+			continue
+		}
+		switch b.world.secrets[i].place {
+		case r.Destination:
+			return u.address, true
+		case "":
+			address = u.address
+		}
+	}
+	return address, false
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"freightliner/config"
 	"freightliner/providers/secret"
@@ -28,6 +29,9 @@ func SecretAgreement(cfg *config.Config) func(p *Plan, i int) (adopt bool, err e
 		if a.Verb == Delete || a.Verb == Forget {
 			if s != nil && !p.Destroy && (a.Verb == Delete || a.Secret.Name == s.Name) {
 				return false, errors.New("the configuration has it")
+			}
+			if a.Verb == Delete && !p.Destroy && slices.ContainsFunc(cfg.Secrets, func(s config.SecretBlock) bool { return s.Store == a.Secret.Store && s.Name == a.Secret.Name }) {
+				return false, errors.New("another block of the configuration has it")
 			}
 			return false, nil
 		}

@@ -217,25 +217,29 @@ func (a *application) registries() ([]config.Registry, error) {
 	for _, saved := range a.plan.Registries {
 		one := saved.Config
 		if saved.Auth {
-			auth := authOf(a.config, one)
-			if auth == nil {
+			now := registryNow(a.config, one)
+			if now == nil || now.Auth == nil {
 				return nil, hinted(fmt.Errorf("the plan needs the auth block of registry %s, and the configuration has none", quoted(one.Name)),
 					"Apply the plan in the directory it was made for, or make a new one.")
 			}
-			one.Auth = auth
+			one.Auth = now.Auth
+			one.PlainHTTP, one.CAFile, one.ClientCert, one.ClientKey = now.PlainHTTP, now.CAFile, now.ClientCert, now.ClientKey
+			one.TokenHosts, one.UploadHosts = now.TokenHosts, now.UploadHosts
 		}
 		all = append(all, one)
 	}
 	return all, nil
 }
 
-// authOf finds the auth block for a saved registry. Host and path must be the
-// same: a credential goes only where the configuration sends it now.
-func authOf(cfg *config.Config, saved config.Registry) *config.Auth {
+// registryNow finds the block of a saved registry that has an auth block. Host and
+// path must be the same, and all that decides who gets to see the credential is
+// taken from it too: it goes only where and as the configuration sends it now,
+// whatever somebody wrote into the plan file.
+func registryNow(cfg *config.Config, saved config.Registry) *config.Registry {
 	for i := range cfg.Registries {
 		r := &cfg.Registries[i]
 		if r.Name == saved.Name && r.Host == saved.Host && r.Path == saved.Path {
-			return r.Auth
+			return r
 		}
 	}
 	return nil

@@ -496,18 +496,18 @@ func (s *session) storedCredential(r config.Registry) registry.CredentialFunc {
 		return c, nil
 	}
 	var mu sync.Mutex
-	var found *registry.Credential
+	var asked bool
+	var found registry.Credential
+	var failed error
 	return func(ctx context.Context, _ providers.Repository) (registry.Credential, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if found == nil {
-			c, err := read(ctx)
-			if err != nil {
-				return c, err
-			}
-			found = &c
+		if asked {
+			return found, failed // also a failure: a thousand repositories would ask again
 		}
-		return *found, nil
+		found, failed = read(ctx)
+		asked = failed == nil || ctx.Err() == nil
+		return found, failed
 	}
 }
 

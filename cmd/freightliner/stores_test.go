@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"freightliner/config"
+	"freightliner/planner"
+	"freightliner/providers"
 	"freightliner/providers/secret"
 )
 
@@ -66,3 +69,70 @@ func TestInitSaysWhereTheIdentityIs(t *testing.T) {
 		t.Errorf("the identity is not where it says: %v\n%s", err, out)
 	}
 }
+
+// TestSavedPlansDoNotMoveCredentials: what decides who sees a credential is the
+// configuration's, not the plan file's.
+func TestSavedPlansDoNotMoveCredentials(t *testing.T) {
+	cfg, diags := config.Load(os.DirFS(writeConfig(t, `
+registry "r" {
+  host = "registry.acme.example"
+  auth {
+    username = "app"
+    password = "s3cret-word"
+  }
+}
+`)), ".", config.Variables{}, config.Options{Version: "0.1.0"})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	spoilt := cfg.Registries[0]
+	spoilt.Auth, spoilt.PlainHTTP, spoilt.CAFile = nil, true, "theirs.pem"
+	spoilt.TokenHosts, spoilt.UploadHosts = []string{"evil.example"}, []string{"evil.example"}
+	a := &application{file: "plan", config: cfg, plan: &planner.Plan{Registries: []planner.Registry{{Config: spoilt, Auth: true}}}}
+	got, err := a.registries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got[0]; r.Auth == nil || r.PlainHTTP || r.CAFile != "" || len(r.TokenHosts)+len(r.UploadHosts) > 0 {
+		t.Errorf("the plan file decides: %+v", r)
+	}
+}
+
+// TestAStoredCredentialIsAskedForOnce: also when there is none.
+func TestAStoredCredentialIsAskedForOnce(t *testing.T) {
+	log := &askedLog{}
+	s := &session{program: &program{filter: &secret.Filter{}}}
+	s.vault = &vault{client: secret.NewClient(secret.Options{Audit: log})}
+	s.vault.client.Add("main", func(context.Context) (secret.Store, error) { return empty{}, nil })
+	credential := s.storedCredential(config.Registry{Name: "r", Auth: &config.Auth{StoreSecret: &config.StoreSecret{Store: "main", Name: "login"}}})
+	for range 3 {
+		if _, err := credential(t.Context(), providers.Repository{}); providers.ClassOf(err) != providers.NotFound {
+			t.Fatal(err)
+		}
+	}
+	if log.intents != 1 {
+		t.Errorf("asked %d times", log.intents)
+	}
+}
+
+// empty is a store that has nothing.
+type empty struct{ secret.Store }
+
+func (empty) Place() string { return "empty" }
+
+func (empty) Read(_ context.Context, refs []secret.Ref, got func(secret.Reading)) error {
+	for _, ref := range refs {
+		got(secret.Reading{Ref: ref, Err: &providers.Error{Class: providers.NotFound, Op: "read secret", On: ref.Name}})
+	}
+	return nil
+}
+
+// askedLog is an audit log that counts.
+type askedLog struct{ intents int }
+
+func (c *askedLog) Intend(context.Context, ...secret.Entry) error {
+	c.intents++
+	return nil
+}
+
+func (*askedLog) Outcome(context.Context, ...secret.Entry) error { return nil }
