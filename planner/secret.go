@@ -244,6 +244,9 @@ func (o *observer) describe(ctx context.Context, store string, units []int) erro
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
+				if class := providers.ClassOf(err); class.Retryable() || class == providers.Invalid {
+					return o.storeIsDown(units, err) // the store has been patient already, once for all
+				}
 				clear(listed) // each is asked for by name, and says itself what is wrong
 				break
 			}
@@ -274,6 +277,16 @@ func (o *observer) describe(ctx context.Context, store string, units []int) erro
 		})
 	}
 	return group.Wait()
+}
+
+// storeIsDown gives every secret of a store the error of the one call that found
+// it down.
+func (o *observer) storeIsDown(units []int, err error) error {
+	for _, i := range units {
+		o.world.secrets[i].err = err
+	}
+	o.count(Observed{Failed: len(units)})
+	return nil
 }
 
 // reads reports whether the payload of a secret is read for this plan anyway.
