@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -84,6 +85,8 @@ func (s *Store) judge(ctx context.Context, q question, err error) error {
 		e.Class, a.text = providers.Invalid, fmt.Sprintf("the answer is larger than %d bytes", int64(largestAnswer))
 	case isAPI && known(api.ErrorCode()):
 		s.refused(ctx, e, a, q, api)
+	case !isAPI && cutOff(err):
+		s.unreachable(e, err)
 	case isAPI || errors.As(err, &broken) || a.status != 0:
 		s.strange(e, a)
 	default:
@@ -93,6 +96,13 @@ func (s *Store) judge(ctx context.Context, q question, err error) error {
 		e.Err = a
 	}
 	return e
+}
+
+// cutOff tells an answer whose connection broke under it, which is asked for
+// again, from one that is complete and makes no sense.
+func cutOff(err error) bool {
+	var network *net.OpError
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // known tells an answer of AWS from one of a proxy.

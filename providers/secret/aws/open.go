@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -197,12 +198,36 @@ func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if next == nil {
 		next = http.DefaultTransport
 	}
+	r, err := whole(r)
+	if err != nil {
+		return nil, err
+	}
 	answer, err := next.RoundTrip(r)
 	if err == nil {
 		answer.Header.Del("Location")
 		answer.Body = http.MaxBytesReader(nil, answer.Body, largestAnswer)
 	}
 	return answer, err
+}
+
+// whole is r with its body in one piece. The SDK closes a request's body as soon
+// as there is an answer; net/http may still be about to see its end then, takes
+// the closed body for a failure, and breaks the connection under the answer. The
+// SDK holds the same bytes in memory anyway.
+func whole(r *http.Request) (*http.Request, error) {
+	if r.Body == nil {
+		return r, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if closed := r.Body.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return nil, err
+	}
+	r = r.WithContext(r.Context()) // a RoundTripper leaves its request alone
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return r, nil
 }
 
 // keysError says that there were no keys to sign with.
