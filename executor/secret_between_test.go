@@ -451,3 +451,32 @@ func TestSecretTroubleIsNamed(t *testing.T) {
 		t.Errorf("plan: %v", got)
 	}
 }
+
+// TestAnotherStoreInThePlace: generated values are not made anew when all that
+// the state knows is missing at once.
+func TestAnotherStoreInThePlace(t *testing.T) {
+	const two = `
+secret "one" {
+  store = secret_store.main
+  name  = "one"
+  generate {}
+}
+secret "two" {
+  store = secret_store.main
+  name  = "two"
+  value = var.v
+}
+`
+	v := newVault(t, two)
+	v.want("create secret.one config: new in the configuration", "create secret.two config: new in the configuration")
+	v.main = awsfake.New("eu-west-1")
+	v.main.Rates = false
+	const why = "is left alone: it is gone from the store, and so is all else that the state knows there, generated values among it, which can not be made again"
+	v.want("problem secret.one: secret aws/eu-west-1:one "+why, "problem secret.two: secret aws/eu-west-1:two "+why)
+	v.main = awsfake.New("eu-west-1")
+	v.main.Rates = false
+	v.main.Foreign("two", "first") // it is the store after all
+	v.hcl = strings.Replace(two, "value = var.v", "value = var.v\n  adopt = true", 1)
+	v.want("create secret.one drift: it is gone from the store; its value is lost and a new one is made",
+		"update secret.two config: its owner tag names another owner or none")
+}

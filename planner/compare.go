@@ -23,7 +23,8 @@ type builder struct {
 	writers map[string][]int // units by destination: a tree's "host/prefix", an image's "host/path:tag"
 	moved   map[blobAt]bool
 
-	secretActions map[int]int // unit to its action
+	secretActions map[int]int     // unit to its action
+	empty         map[string]bool // stores by place: nothing of what the state knows is there
 }
 
 // claim is who writes a destination tag, and from where.
@@ -35,7 +36,7 @@ func compare(in Input, w *world) *Plan {
 	b := &builder{
 		in: in, filter: newFilter(in.Targets, in.Exclude).pull(w.units), world: w,
 		plan:  &Plan{Destroy: in.Destroy},
-		owner: map[string]claim{}, write: map[string]int{}, secretActions: map[int]int{}, writers: writers(w.units), moved: map[blobAt]bool{},
+		owner: map[string]claim{}, write: map[string]int{}, secretActions: map[int]int{}, empty: map[string]bool{}, writers: writers(w.units), moved: map[blobAt]bool{},
 	}
 	if in.State.Exists() {
 		b.plan.State = in.State.ID()

@@ -219,6 +219,10 @@ func (d *secretSide) create() {
 	}
 	cause, reason := ByConfig, "new in the configuration"
 	switch {
+	case d.recorded && d.emptied():
+		d.blocked("it is gone from the store, and so is all else that the state knows there, generated values among it, which can not be made again",
+			"Look whether this is the store (a path, a checkout, an account). If it was emptied, drop the records with \"freightliner state rm\", and new values are made.")
+		return
 	case d.recorded:
 		cause, reason = ByDrift, "it is gone from the store"
 		if d.s.Generate != nil {
@@ -230,6 +234,43 @@ func (d *secretSide) create() {
 	c := d.change()
 	c.Write, c.Metadata = true, metadataOf(d.s)
 	d.add(Create, cause, reason, c)
+}
+
+// emptied reports whether of all secrets that the state knows in this store, and
+// that were looked at, none is there, there were several, and values would be
+// lost by making them anew. That looks less
+// like secrets that were deleted than like another store in the place of ours: a
+// directory that was not checked out, another account's keys.
+func (d *secretSide) emptied() bool {
+	empty, counted := d.empty[d.w.place]
+	if !counted {
+		empty = d.missing(d.w.place) > 1
+		d.empty[d.w.place] = empty
+	}
+	return empty
+}
+
+// missing counts the recorded secrets of a store if none of them is there and
+// one of them was generated.
+func (b *builder) missing(place string) int {
+	n, generated := 0, false
+	for i, u := range b.world.units {
+		w := b.world.secrets[i]
+		if u.secret == nil || w.place != place {
+			continue
+		}
+		if w.found || w.err != nil {
+			return 0
+		}
+		if r, recorded := b.in.State.Lookup(u.address); recorded && r.Destination == place && r.Name == u.secret.Name {
+			n++
+			generated = generated || u.secret.Generate != nil
+		}
+	}
+	if !generated {
+		return 0
+	}
+	return n
 }
 
 // settle plans what is left once it is known whether the value has to be

@@ -55,7 +55,7 @@ func (d *desk) initStore(name string, recovery, renew bool) error {
 	}
 	fmt.Fprintf(d.out, "Made the store %s in %s.\n", clean(made.Store), clean(d.store.Path))
 	if made.NewIdentity != "" {
-		fmt.Fprintf(d.out, "Made your identity in %s: without it, or the recovery identity, nobody opens the store.\n", clean(d.homePath(made.NewIdentity)))
+		fmt.Fprintf(d.out, "Made your identity in %s: without it, or the recovery identity, nobody opens the store.\n", clean(made.NewIdentity))
 	}
 	d.printRecovery(made.Recovery.Set(), made.Recovery.Use)
 	return nil

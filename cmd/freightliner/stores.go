@@ -205,16 +205,10 @@ func (s *session) openFileStore(c config.SecretStore) (*file.Store, error) {
 	}
 	if home, ok := s.userDir("config"); ok {
 		if root, err := madeRoot(home); err == nil {
-			o.Home, o.HomePath = disk.OS(root), identityName
+			o.Home, o.HomePath, o.HomeName = disk.OS(root), identityName, filepath.Join(home, identityName)
 		}
 	}
 	return file.Open(o), nil
-}
-
-// homePath is where a name in the user's configuration directory is.
-func (s *session) homePath(name string) string {
-	home, _ := s.userDir("config")
-	return filepath.Join(home, filepath.FromSlash(name))
 }
 
 // identitySources are where the identity may be, the most explicit first.

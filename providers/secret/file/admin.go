@@ -29,7 +29,7 @@ type InitOptions struct {
 type Initialized struct {
 	Store       string // its id
 	Members     []Member
-	NewIdentity string // path of the identity that was made, in Options.Home; empty: there was one
+	NewIdentity string // name of the identity that was made, as Options.HomeName; empty: there was one
 	// Recovery is the identity for the safe, to be shown once and zeroed. It is
 	// nowhere else.
 	Recovery secret.Value
@@ -112,12 +112,12 @@ func (s *Store) ownRecipient(ctx context.Context) (recipient, made string, err e
 			return s.ownRecipient(ctx)
 		}
 		if err != nil {
-			return "", "", fmt.Errorf("make identity %s: %w", s.o.HomePath, err)
+			return "", "", fmt.Errorf("make identity %s: %w", s.homeName(), err)
 		}
 		s.asking.Lock()
 		s.own = []age.Identity{id}
 		s.asking.Unlock()
-		return id.Recipient().String(), s.o.HomePath, nil
+		return id.Recipient().String(), s.homeName(), nil
 	}
 	if err != nil {
 		return "", "", err

@@ -31,7 +31,7 @@ func (s *Store) Doctor(ctx context.Context) ([]Finding, error) {
 		if b, err := readIdentity(s.o.Home, s.o.HomePath); err == nil {
 			clear(b)
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			found = append(found, Finding{true, s.o.HomePath, err.Error(), providers.HintOf(s.failed(op, "", err))})
+			found = append(found, Finding{true, s.homeName(), err.Error(), providers.HintOf(s.failed(op, "", err))})
 		}
 	}
 	u, err := s.unlock(ctx)

@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,8 +102,10 @@ func (s *Store) sources() []KeySource {
 	if s.o.Home == nil {
 		return s.o.Keys
 	}
-	return append(s.o.Keys[:len(s.o.Keys):len(s.o.Keys)], FromFile(s.o.HomePath, s.o.Home, s.o.HomePath))
+	return append(s.o.Keys[:len(s.o.Keys):len(s.o.Keys)], FromFile(s.homeName(), s.o.Home, s.o.HomePath))
 }
+
+func (s *Store) homeName() string { return cmp.Or(s.o.HomeName, s.o.HomePath) }
 
 // parseIdentities never quotes what it reads.
 func (s *Store) parseIdentities(ctx context.Context, what string, text []byte) ([]age.Identity, error) {

@@ -41,6 +41,7 @@ type Options struct {
 	// for none.
 	Home     disk.FS
 	HomePath string
+	HomeName string // how messages call it; empty: HomePath
 	// Passphrase asks for the passphrase of an identity file; nil refuses such
 	// files. The bytes are the store's, which zeroes them.
 	Passphrase func(ctx context.Context, what string) ([]byte, error)
