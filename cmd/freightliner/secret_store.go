@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ func (p *program) secretInit() *cobra.Command {
 		Long: `Makes the file store of the configuration and, if you have none, your age identity.
 The first write would do the same; init also makes a recovery identity, which is
 printed once and is nowhere else: put it on paper, in a safe. With -recovery on a
-store that exists it makes a new recovery identity, and the old one opens it no more.`,
+store that exists it makes a new recovery identity, and the old one opens it no more.
+On a store of somebody else it makes your identity, and says how you are let in.`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(p, cmd, "file", func(d *desk) error {
@@ -42,9 +44,16 @@ func (d *desk) initStore(name string, recovery, renew bool) error {
 	if name == "" {
 		name = memberName(d.who())
 	}
+	if d.json && recovery {
+		return hinted(errors.New("a recovery identity is printed for people only, and would be lost here"), "Leave -json out, or give -recovery=false.")
+	}
 	made, err := store.Init(d.ctx, file.InitOptions{Member: name, Recovery: recovery})
-	if providers.ClassOf(err) == providers.Conflict && renew {
+	switch {
+	case providers.ClassOf(err) != providers.Conflict:
+	case renew:
 		return d.newRecovery(store)
+	default:
+		return d.newcomer(store, name, err)
 	}
 	if err != nil {
 		return err
@@ -58,6 +67,22 @@ func (d *desk) initStore(name string, recovery, renew bool) error {
 		fmt.Fprintf(d.out, "Made your identity in %s: without it, or the recovery identity, nobody opens the store.\n", clean(made.NewIdentity))
 	}
 	d.printRecovery(made.Recovery.Set(), made.Recovery.Use)
+	return nil
+}
+
+// newcomer makes an identity for somebody who comes to a store that is there and
+// has none, and tells what a member has to do; for anybody else there is nothing
+// to make.
+func (d *desk) newcomer(store *file.Store, name string, there error) error {
+	recipient, made, err := store.Recipient(d.ctx)
+	if err != nil || made == "" {
+		return there
+	}
+	if d.json {
+		return d.printList("newcomers", 1, func(int) any { return file.Member{Name: name, Recipient: recipient} })
+	}
+	fmt.Fprintf(d.out, "The store in %s is there already. Made your identity in %s.\n", clean(d.store.Path), clean(made))
+	fmt.Fprintf(d.out, "To be let in, ask a member to run this and to commit:\n\n    freightliner secret member add %s %s\n", clean(name), clean(recipient))
 	return nil
 }
 

@@ -103,6 +103,18 @@ func checkMembers(members []Member) error {
 	return nil
 }
 
+// Recipient is the public half of the user's first identity, for a member to let
+// him in. Where he has none, one is made in Options.Home, and made is its name, as Options.HomeName.
+// The store itself is not touched.
+func (s *Store) Recipient(ctx context.Context) (recipient, made string, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if recipient, made, err = s.ownRecipient(ctx); err != nil {
+		err = s.failed("make an identity for", "", err)
+	}
+	return recipient, made, err
+}
+
 // ownRecipient is the public half of our first identity.
 func (s *Store) ownRecipient(ctx context.Context) (recipient, made string, err error) {
 	ids, err := s.identities(ctx)
