@@ -480,3 +480,35 @@ secret "two" {
 	v.want("create secret.one drift: it is gone from the store; its value is lost and a new one is made",
 		"update secret.two config: its owner tag names another owner or none")
 }
+
+// TestListsLagBehind: what was changed a moment ago is not drift.
+func TestListsLagBehind(t *testing.T) {
+	many := func(label, version string) string {
+		return fmt.Sprintf(`
+secret "made" {
+  for_each = toset([for n in range(20) : format("s%%02d", n)])
+  store    = secret_store.main
+  name     = each.key
+  labels   = { team = "%s" }
+  version  = "%s"
+  generate {}
+}
+`, label, version)
+	}
+	v := newVault(t, many("a", "1"))
+	v.apply(v.plan(), nil)
+	for _, change := range [][2]string{{"b", "1"}, {"b", "2"}, {"c", "2"}} {
+		v.hcl = many(change[0], change[1])
+		v.main.Lag = 1
+		p := v.plan()
+		if len(p.Actions) != 20 {
+			t.Fatalf("%v: %v", change, show(p))
+		}
+		if s := v.apply(p, nil); s.Done != 20 {
+			t.Fatalf("%s: %v", outcomes(s), s.Errors)
+		}
+		if left := show(v.plan()); len(left) > 0 {
+			t.Fatalf("%v: still to do: %v", change, left)
+		}
+	}
+}

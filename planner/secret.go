@@ -230,8 +230,8 @@ func wantedValue(s *config.SecretBlock) secret.Value {
 // at each.
 const listFrom = 16
 
-// describe finds the metadata. A list is only ever believed about what it has:
-// what it lacks is asked for by name.
+// describe finds the metadata. A list is only ever believed about what it has and
+// what is no news: everything else is asked for by name.
 func (o *observer) describe(ctx context.Context, store string, units []int) error {
 	listed := map[string]secret.Info{}
 	if len(units) >= listFrom {
@@ -262,7 +262,7 @@ func (o *observer) describe(ctx context.Context, store string, units []int) erro
 			w.settle = !ours || was.Place == w.place && was.Name == s.Name
 		}
 		info, found := listed[s.Name]
-		if found && s.Replicas == nil && !(info.VersionUnknown && !o.reads(i)) {
+		if found && s.Replicas == nil && !(info.VersionUnknown && !o.reads(i)) && !o.doubtful(i, info) {
 			w.info, w.found = info, true
 			continue
 		}
@@ -287,6 +287,14 @@ func (o *observer) storeIsDown(units []int, err error) error {
 	}
 	o.count(Observed{Failed: len(units)})
 	return nil
+}
+
+// doubtful reports whether what a list says is news: lists lag behind, and what
+// we changed a moment ago must not look as if somebody had changed it back.
+func (o *observer) doubtful(i int, info secret.Info) bool {
+	s, prior := o.world.units[i].secret, o.prior(i)
+	return prior.Address != "" && (!info.VersionUnknown && prior.Version != "" && info.Version != prior.Version ||
+		!info.Deletion.IsZero() || metadataOf(s).differs(s.Address, wayOf(s), info) != "")
 }
 
 // reads reports whether the payload of a secret is read for this plan anyway.
