@@ -57,7 +57,7 @@ var remoteIDs atomic.Int64
 
 // defaultConcurrency is how many requests run at once at a registry that says
 // nothing else. A registry that syncs every write is waited for more than it
-// works: 32 at once were 10 to 15 % faster than 16 (two distribution registries on
+// works: 32 at once were 3 to 14 % faster than 16 (two distribution registries on
 // one disk), 64 no more.
 const defaultConcurrency = 32
 
