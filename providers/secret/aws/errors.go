@@ -59,7 +59,6 @@ func is(err error, f func(*answer) bool) bool {
 }
 
 func deletion(a *answer) bool { return a.deletion }
-func replica(a *answer) bool  { return a.replica }
 
 // judge gives what went wrong with a call its class, its words and the way out.
 func (s *Store) judge(ctx context.Context, q question, err error) error {

@@ -84,7 +84,7 @@ func (s *Store) checkKeys(m secret.Metadata) error {
 			return errors.New("kms_key is for secrets without replicas; give each replica its own")
 		}
 		if !kmsKey(*m.KMSKey) {
-			return errors.New("kms_key: " + kmsForm)
+			return errors.New("kms_key: " + strings.TrimSuffix(kmsForm, "."))
 		}
 	}
 	if len(m.Replicas) > 0 && s.options.Location != "" {
