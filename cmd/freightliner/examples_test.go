@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"freightliner/config"
 )
@@ -43,5 +44,29 @@ func TestExamples(t *testing.T) {
 				t.Error("README.md shows other lines")
 			}
 		})
+	}
+}
+
+// What a page shows as configuration is one when all of it is put together.
+func TestShownConfigurations(t *testing.T) {
+	for _, page := range []string{"../README.md", "secrets.md"} {
+		text, err := os.ReadFile(docs(page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var shown strings.Builder
+		blocks := strings.Split(string(text), "\n```hcl\n")[1:]
+		for _, block := range blocks {
+			lines, _, _ := strings.Cut(block, "\n```")
+			shown.WriteString(lines + "\n")
+		}
+		if len(blocks) < 2 {
+			t.Errorf("%s shows %d pieces of configuration", page, len(blocks))
+		}
+		fsys := fstest.MapFS{"main.hcl": {Data: []byte(shown.String())}}
+		_, diags := config.Load(fsys, ".", config.Variables{}, config.Options{Version: buildVersion(), ReadFile: readSmallFile})
+		for _, d := range diags {
+			t.Errorf("%s: %s: %s\n%s", page, d.Summary, d.Detail, d.Excerpt)
+		}
 	}
 }
