@@ -446,6 +446,7 @@ func (d *secretSide) add(verb Verb, cause Cause, reason string, c *SecretChange)
 func (d *secretSide) blocked(why, hint string) {
 	d.problem(Problem{
 		Address: d.s.Address, Class: providers.Conflict, Blocked: true, Range: d.s.Range,
+		Drift:   d.recorded, // it was ours and as it should be when that was written
 		Summary: fmt.Sprintf("secret %s:%s is left alone: %s", d.w.place, providers.Printable(d.s.Name, 200), why), Hint: hint,
 	})
 }
@@ -504,7 +505,7 @@ func (b *builder) goneSecret(g goneWorld) {
 		a.Reason += ", and waits for its deletion already"
 	case w.info.Version != r.Version && !w.settle:
 		b.problem(Problem{
-			Address: g.address, Class: providers.Conflict, Blocked: true,
+			Address: g.address, Class: providers.Conflict, Blocked: true, Drift: true,
 			Summary: fmt.Sprintf("secret %s:%s is kept: it was written by somebody else%s", r.Destination, providers.Printable(r.Name, 200), versionNote(w.info)),
 			Hint:    "Delete it by hand, or drop the record with \"freightliner state rm\".",
 		})

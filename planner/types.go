@@ -123,6 +123,7 @@ type Problem struct {
 	Hint    string
 	Blocked bool // a rule holds it back (overwrite, immutable); otherwise it could not be observed
 	Guard   bool // a guard refuses the whole plan: apply exits 7
+	Drift   bool `json:",omitempty"` // somebody changed a secret of ours in a way that apply does not put right
 	Range   config.Range
 }
 

@@ -86,12 +86,23 @@ func driftExit(plan *planner.Plan) error {
 	switch {
 	case unobservable(plan, totals):
 		return &exit{code: exitError}
-	case sum(totals.Counts[planner.ByDrift]) > 0:
+	case sum(totals.Counts[planner.ByDrift])+stuckDrift(plan) > 0:
 		return &exit{code: exitChanges}
 	case totals.Failed > 0:
 		return &exit{code: exitPartial}
 	}
 	return nil
+}
+
+// stuckDrift counts what drifted and is left alone: an alarm means that too.
+func stuckDrift(plan *planner.Plan) int {
+	n := 0
+	for i := range plan.Problems {
+		if plan.Problems[i].Drift {
+			n++
+		}
+	}
+	return n
 }
 
 func sum(verbs map[planner.Verb]int) int {
@@ -121,6 +132,10 @@ func (v driftText) write(p *planner.Plan) {
 }
 
 func (v driftText) drifted(p *planner.Plan, n int) {
+	if stuck := stuckDrift(p); n == 0 && stuck > 0 {
+		fmt.Fprintf(v.w, "%s %s left alone, for the reasons given.\n", v.p.paint(bold, "Drift that apply would not put right:"), isAre(stuck, "secret"))
+		return
+	}
 	if blocked := p.Totals().Blocked; n == 0 && blocked > 0 {
 		fmt.Fprintf(v.w, "%s %s left alone, for the reasons given.\n", v.p.paint(bold, "No drift that apply would put right."), isAre(blocked, "thing"))
 		return

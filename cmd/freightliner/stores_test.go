@@ -136,3 +136,46 @@ func (c *askedLog) Intend(context.Context, ...secret.Entry) error {
 }
 
 func (*askedLog) Outcome(context.Context, ...secret.Entry) error { return nil }
+
+// TestStuckDriftIsAnAlarm: what drifted and is left alone is drift all the same.
+func TestStuckDriftIsAnAlarm(t *testing.T) {
+	program, err := exec.LookPath("freightliner") // TestMain put it there
+	if err != nil {
+		t.Fatal(err)
+	}
+	home, dir := t.TempDir(), writeConfig(t, `
+secret_store "main" { verify = "blind" }
+secret "made" {
+  store = secret_store.main
+  name  = "made"
+  generate {}
+}
+`)
+	run := func(want int, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(program, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "CI=", "LOCALAPPDATA="+home)
+		out, _ := cmd.CombinedOutput() // the exit code is what counts
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("%s: exit code %d, want %d\n%s", strings.Join(args, " "), got, want, out)
+		}
+		return string(out)
+	}
+	run(0, "apply", "-auto-approve")
+	run(0, "drift")
+	config := filepath.Join(dir, "main.hcl")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := strings.Replace(string(text), "generate {}", "generate {}\n  lifecycle { prevent_destroy = false }", 1)
+	if err := os.WriteFile(config, []byte(open), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "apply", "-auto-approve")
+	run(0, "secret", "delete", "-auto-approve", "made")
+	if out := run(2, "drift"); !strings.Contains(out, "Drift that apply would not put right: 1 secret is left alone") || !strings.Contains(out, "waits for its deletion") {
+		t.Errorf("drift says:\n%s", out)
+	}
+}
