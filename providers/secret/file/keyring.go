@@ -11,6 +11,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/plugin"
+
+	"freightliner/providers"
 )
 
 const (
@@ -106,6 +108,11 @@ func (k keyring) seal(ui *plugin.ClientUI) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", m.Name, err)
 		}
+		// A recipient names the program that encrypts to it, and may come out of a
+		// pull request: none is run unless that is allowed.
+		if _, external := r.(*plugin.Recipient); external && ui == nil {
+			return nil, &providers.Error{Class: providers.Denied, Op: "encrypt to member", On: m.Name, Err: errNoPlugins}
+		}
 		to = append(to, r)
 	}
 	plain, err := json.Marshal(k)
@@ -125,6 +132,8 @@ func mixed(members []Member) bool {
 }
 
 func (m Member) postQuantum() bool { return strings.HasPrefix(m.Recipient, "age1pq1") }
+
+var errNoPlugins = errors.New("it is for an age plugin, and plugins are not allowed here")
 
 // parseRecipient reads age1pq1…, age1… and, for age plugins, age1name1….
 func parseRecipient(text string, ui *plugin.ClientUI) (age.Recipient, error) {

@@ -148,7 +148,7 @@ func (s *Store) parseIdentity(line string) (age.Identity, error) {
 		}
 	case strings.HasPrefix(line, "AGE-PLUGIN-"):
 		if s.o.Plugins == nil {
-			return nil, errors.New("it is for an age plugin, and plugins are not allowed here")
+			return nil, errNoPlugins
 		}
 		if id, err := plugin.NewIdentity(line, s.o.Plugins); err == nil {
 			return id, nil

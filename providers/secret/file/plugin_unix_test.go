@@ -87,6 +87,16 @@ func TestPlugin(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}
+	// Where plugins are not allowed, none is run: not for a recipient either, which
+	// may come out of a pull request.
+	elsewhere := Open(Options{FS: d, Path: "elsewhere", Clock: c, Rand: rand.Reader, Keys: []KeySource{ann.key()}})
+	_, err = elsewhere.Init(t.Context(), InitOptions{Member: "ann", Others: []Member{{"bob", recipient}}})
+	class(t, "a plugin's recipient in a new store", err, providers.Denied)
+	_, err = elsewhere.Init(t.Context(), InitOptions{Member: "ann"})
+	check(t, "init without it", err)
+	class(t, "a plugin's recipient as a new member", elsewhere.AddMember(t.Context(), Member{"bob", recipient}), providers.Denied)
+	write(t, elsewhere, "db", "needle", "")
+
 	pin = "0000"
 	_, err = read(t, open(ui), "db", "")
 	class(t, "a wrong PIN", err, providers.Denied)
