@@ -79,6 +79,7 @@ func TestDidYouMean(t *testing.T) {
 // changed here too.
 func TestFlags(t *testing.T) {
 	planFlags := []string{"exclude", "full", "json", "json-into", "max-deletes", "parallelism", "state", "target", "var", "var-file"}
+	secretFlags := []string{"json", "store", "var", "var-file"}
 	applyFlags := []string{"auto-approve", "lock-timeout", "max-duration", "max-failures", "report"}
 	want := map[string][]string{
 		"freightliner":               {"chdir", "log-json", "log-level", "no-color"},
@@ -109,6 +110,23 @@ func TestFlags(t *testing.T) {
 		"freightliner registry serve":     {"listen"},
 		"freightliner version":            {"json"},
 		"freightliner completion":         {},
+
+		"freightliner secret":               {},
+		"freightliner secret list":          secretFlags,
+		"freightliner secret get":           append([]string{"key", "reveal", "version"}, secretFlags...),
+		"freightliner secret put":           append([]string{"allow-empty", "expect", "file", "trim"}, secretFlags...),
+		"freightliner secret put-json":      append([]string{"allow-empty", "expect", "file", "remove", "trim"}, secretFlags...),
+		"freightliner secret delete":        append([]string{"auto-approve", "force", "window"}, secretFlags...),
+		"freightliner secret restore":       secretFlags,
+		"freightliner secret history":       secretFlags,
+		"freightliner secret init":          append([]string{"name", "recovery"}, secretFlags...),
+		"freightliner secret member":        {},
+		"freightliner secret member list":   secretFlags,
+		"freightliner secret member add":    secretFlags,
+		"freightliner secret member remove": secretFlags,
+		"freightliner secret doctor":        secretFlags,
+		"freightliner audit":                {},
+		"freightliner audit verify":         {"json"},
 	}
 	got := map[string][]string{}
 	walkCommands(testProgram().commands(), func(path string, flags []string) { got[path] = flags })

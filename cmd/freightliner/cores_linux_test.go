@@ -40,7 +40,7 @@ func TestNoCoreDumps(t *testing.T) {
 		}
 		cmd := exec.Command(program, args...)
 		cmd.Dir, cmd.Stdin = dir, strings.NewReader("value")
-		cmd.Env = append(os.Environ(), "HOME="+dir, ageKeyCmd+"="+filepath.Join(dir, "key"))
+		cmd.Env = append(os.Environ(), "HOME="+dir, "CI=", ageKeyCmd+"="+filepath.Join(dir, "key"))
 		out, _ := cmd.CombinedOutput() // it fails: there is no identity
 		limit, err := os.ReadFile(filepath.Join(dir, "limit"))
 		if err != nil {

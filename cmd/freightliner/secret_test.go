@@ -286,8 +286,9 @@ func TestCanaries(t *testing.T) {
 	}
 	s.must(7, "", with("secret", "delete", "-store", "cloud", "-auto-approve", "json/n000")...)
 	s.must(0, "", with("destroy", "-auto-approve", "-target", "secret.text")...)
-	server.Close() // a store that is down is told once, after its own patience, not once a secret
-	s.must(1, "", with("plan", "-target", "secret.json")...)
+	fake.Inject(func(awsfake.Call) awsfake.Fault { return awsfake.Fault{Kind: awsfake.Proxied} })
+	s.must(1, "", with("plan", "-target", "secret.json")...) // a store that can not be reached
+	fake.Inject(nil)
 	s.search(given)
 	direct.search(all[200:])
 }
