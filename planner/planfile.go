@@ -320,7 +320,11 @@ func (d *decoder) line() (done bool, err error) {
 	case l.End != "":
 		return true, d.end(l.End)
 	case l.Registry != nil:
-		d.plan.Registries = append(d.plan.Registries, l.Registry.registry())
+		r := l.Registry.registry()
+		if err := canonical(raw, planLine{Registry: r.line()}); err != nil { // settings that set nothing
+			return false, err
+		}
+		d.plan.Registries = append(d.plan.Registries, r)
 	case l.Block != nil:
 		d.plan.Blocks = append(d.plan.Blocks, *l.Block)
 	case l.Action != nil:
