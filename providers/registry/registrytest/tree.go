@@ -102,18 +102,44 @@ func (r *remote) tags(repository string) (map[string]providers.Digest, error) {
 	}
 	tags := map[string]providers.Digest{}
 	for _, name := range names {
-		answer, err := r.do(http.MethodHead, repository+"/manifests/"+name, acceptAll, nil)
+		digest, err := r.tag(repository, name)
 		if err != nil {
 			return nil, err
 		}
-		if answer.status != http.StatusOK {
-			return nil, fmt.Errorf("HEAD %s:%s: %w", repository, name, unexpected(answer))
-		}
-		if tags[name], err = providers.ParseDigest(answer.header.Get("Docker-Content-Digest")); err != nil {
-			return nil, fmt.Errorf("%s:%s: %w", repository, name, err)
+		if digest != "" {
+			tags[name] = digest
 		}
 	}
 	return tags, nil
+}
+
+// tag is the digest of a listed tag; empty when it went away since. A delete
+// goes on in the registry although its client was killed, so a tag that is
+// listed and does not resolve is looked at until it is neither or both.
+func (r *remote) tag(repository, name string) (providers.Digest, error) {
+	var last error
+	for range 1000 {
+		answer, err := r.do(http.MethodHead, repository+"/manifests/"+name, acceptAll, nil)
+		switch {
+		case err != nil:
+			return "", err
+		case answer.status == http.StatusOK:
+			digest, err := providers.ParseDigest(answer.header.Get("Docker-Content-Digest"))
+			if err != nil {
+				return "", fmt.Errorf("%s:%s: %w", repository, name, err)
+			}
+			return digest, nil
+		}
+		last = fmt.Errorf("HEAD %s:%s: %w", repository, name, unexpected(answer))
+		if answer.status != http.StatusNotFound {
+			return "", last
+		}
+		names, err := r.pages(repository+"/tags/list?n=1000", "tags")
+		if err != nil || !slices.Contains(names, name) {
+			return "", err
+		}
+	}
+	return "", last
 }
 
 var linkNext = regexp.MustCompile(`^<([^>]*)>; rel="next"$`)
