@@ -209,9 +209,9 @@ func measured(fsys fstest.MapFS) (*Config, Diagnostics, time.Duration, int64) {
 	runtime.GC()
 	before := heap()
 	peak := watchHeap()
-	start := time.Now()
+	start := cpuTime()
 	c, diags := Load(fsys, ".", Variables{}, Options{})
-	elapsed := time.Since(start)
+	elapsed := cpuTime() - start
 	return c, diags, elapsed, int64(peak()) - int64(before)
 }
 
@@ -251,9 +251,9 @@ func TestFormatBombs(t *testing.T) {
 		for file, content := range fsys {
 			elapsed := time.Hour
 			for tries := 0; elapsed > time.Second && tries < 3; tries++ {
-				start := time.Now()
+				start := cpuTime()
 				Format(content.Data, file)
-				elapsed = min(elapsed, time.Since(start))
+				elapsed = min(elapsed, cpuTime()-start)
 			}
 			if elapsed > time.Second {
 				t.Errorf("%s: Format took %v", name, elapsed)
@@ -314,9 +314,9 @@ func FuzzLoad(f *testing.F) {
 		if isJSON {
 			name += ".json"
 		}
-		start := time.Now()
+		start := cpuTime()
 		c, diags := Load(fstest.MapFS{name: {Data: src}}, ".", Variables{Flags: map[string]string{"region": string(src)}}, Options{Version: "1.0.0"})
-		if elapsed := time.Since(start); elapsed > bound {
+		if elapsed := cpuTime() - start; elapsed > bound {
 			t.Errorf("took %v", elapsed)
 		}
 		if (c == nil) != diags.HasErrors() {
