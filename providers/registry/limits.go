@@ -95,7 +95,7 @@ func (c *counters) found(mounted, present int64) {
 	c.present += present
 }
 
-// resume counts bytes that did not have to be sent again.
+// resume counts bytes that were not moved again.
 func (c *counters) resume(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

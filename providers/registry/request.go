@@ -10,9 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"freightliner/providers"
@@ -103,11 +105,11 @@ func persist(ctx context.Context, try func() (blame *remote, further bool, err e
 			r.client.log.Debug("no retry: a tenth of the requests were retries already", "registry", r.settings.Host, "error", err.Error())
 			return err
 		}
-		r.counters.retry()
 		r.client.log.Debug("trying again", "error", err.Error(), "in", wait)
 		if err := r.client.clock.Wait(ctx, wait); err != nil {
 			return err
 		}
+		r.counters.retry()
 	}
 }
 
@@ -323,7 +325,7 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 	}
 	watched, cancel := context.WithCancelCause(ctx)
 	w := newWatch(r.client, c.bulk, cancel)
-	req, err := http.NewRequestWithContext(watched, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(watched, r.repeats(method, endpoint)), method, u.String(), nil)
 	if err != nil {
 		cancel(nil)
 		return nil, invalid("address: %w", err)
@@ -359,6 +361,18 @@ func (r *remote) trip(ctx context.Context, c *call, method, endpoint string, u *
 	resp.Request = req
 	resp.Body = &received{ReadCloser: resp.Body, ctx: ctx, watched: watched, remote: r, watch: w, cancel: cancel, foreign: foreign}
 	return resp, nil
+}
+
+// repeats counts what net/http sends by itself once more: a request without a body
+// whose connection, used before, ended before the answer began.
+func (r *remote) repeats(method, endpoint string) *httptrace.ClientTrace {
+	var sent atomic.Bool
+	return &httptrace.ClientTrace{WroteHeaders: func() {
+		if sent.Swap(true) {
+			r.counters.request(method, endpoint)
+			r.counters.retry()
+		}
+	}}
 }
 
 // attach gives req its body.

@@ -43,6 +43,7 @@ type transfer struct {
 
 	at       int64 // bytes in the session
 	counted  int64 // bytes told as progress
+	resumed  int64 // bytes that tries after a break began behind
 	unsure   bool  // the session may have more or less than at
 	odd      int   // times that the session was not where it said, in a row
 	whole    bool  // all bytes were verified
@@ -77,6 +78,7 @@ func (w *work) upload(ctx context.Context, d providers.Descriptor, f *flight, op
 		return t.blame, further, err
 	})
 	if err == nil {
+		w.to.counters.resume(t.resumed)
 		t.settle()
 	}
 	return err
@@ -150,7 +152,7 @@ func (t *transfer) confirm(held int64) {
 
 // drop gives the session up: the next try begins a new one.
 func (t *transfer) drop() {
-	t.session, t.unsure, t.whole, t.takenUp, t.recalled, t.odd = nil, false, false, false, false, 0
+	t.session, t.unsure, t.whole, t.takenUp, t.recalled, t.odd, t.resumed = nil, false, false, false, false, 0, 0
 	t.confirm(0)
 	t.marks.restart()
 	t.settle()
@@ -164,6 +166,7 @@ func (t *transfer) send(ctx context.Context) error {
 			return err
 		}
 		defer release()
+		t.resumed += t.at
 		return t.after(ctx, t.client.putBlob(ctx, t.to, t.job.To, t.d.Digest, t.session, nil, 0))
 	}
 	from := t.marks.before(t.at)
@@ -184,7 +187,7 @@ func (t *transfer) send(ctx context.Context) error {
 		content, stop = readAhead(v, t.client.buffers)
 	}
 	t.source, t.failed = source, nil
-	t.to.counters.resume(t.at)
+	t.resumed += t.at
 	err = t.pour(ctx, content, t.at-from.at)
 	if err != nil {
 		source.Close() // ends a Read of the goroutine that reads ahead
@@ -539,11 +542,11 @@ func (f *feed) reopen(cause error) error {
 	if !r.budget.spend() {
 		return cause
 	}
-	r.counters.retry()
 	f.client.log.Debug("reading on", "from", f.job.From.At(f.d.Digest), "offset", f.at, "error", cause.Error())
 	if err := f.client.clock.Wait(f.ctx, r.backoff(1, cause)); err != nil {
 		return err
 	}
+	r.counters.retry()
 	return r.again(f.ctx, func() error {
 		content, err := f.client.getBlob(f.ctx, r, f.job.From, f.d, f.at)
 		if err != nil {
@@ -553,7 +556,6 @@ func (f *feed) reopen(cause error) error {
 		defer f.mu.Unlock()
 		f.content.Close()
 		f.content, f.opened = content, f.at
-		r.counters.resume(f.at)
 		return nil
 	})
 }

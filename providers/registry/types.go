@@ -119,17 +119,23 @@ func (m *Manifest) Blobs() []providers.Descriptor {
 	return blobs
 }
 
-// Counters are what really went over the wire to one registry.
+// Counters are what really went over the wire to one registry, and to the hosts
+// that it sends us to for tokens and content.
+//
+// Resumed counts at a source what was left out when a blob was read on by Range,
+// and at a destination what an upload that was taken up had already; there it
+// counts when the blob is complete, since a session can still be lost until then.
+// A blob that breaks off twice counts twice.
 type Counters struct {
-	Requests      map[string]int64 // by method and endpoint: "GET manifest", "POST upload"
+	Requests      map[string]int64 // by method and endpoint: "GET manifest", "POST upload"; each try is one
 	BytesReceived int64            // bodies, at the socket
-	BytesSent     int64
-	Retries       int64
-	Throttled     int64 // 429 answers
-	Mismatched    int64 // bodies that were not what their digest says; none was written anywhere
-	Resumed       int64 // blob bytes that a broken transfer did not have to send again
-	Mounted       int64 // blob bytes made present in a repository by a mount
-	Present       int64 // blob bytes that were in a repository already
+	BytesSent     int64            // the same; what a try sent that failed is in it
+	Retries       int64            // requests and transfers that were tried again
+	Throttled     int64            // answers that ask for fewer requests: 429, or a quota that is spent
+	Mismatched    int64            // bodies that were not what their digest says; none was written anywhere
+	Resumed       int64            // blob bytes that were not moved again after a break
+	Mounted       int64            // blob bytes made present in a repository by a mount
+	Present       int64            // blob bytes that were in a repository already
 	Quota         *Quota
 }
 

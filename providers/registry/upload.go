@@ -185,7 +185,11 @@ func (c *Client) getBlob(ctx context.Context, r *remote, repo providers.Reposito
 		resp.Body.Close()
 		return nil, r.failure(ctx, request, err)
 	}
-	if resp.StatusCode == http.StatusPartialContent || offset == 0 {
+	if resp.StatusCode == http.StatusPartialContent {
+		r.counters.resume(offset)
+		return resp.Body, nil
+	}
+	if offset == 0 {
 		return resp.Body, nil
 	}
 	// The whole blob where a part was asked for: the part that we have is read
