@@ -259,7 +259,7 @@ func (a *application) prepare(ctx context.Context, place *statePlace) error {
 	if kept := a.keep(place); kept != nil {
 		options.Ledger, options.Learned = kept, kept
 	}
-	a.client = registry.New(options)
+	a.client = a.connect(options)
 	if a.file != "" {
 		a.showPlan(a.plan, nil, a.flags.full)
 		return nil

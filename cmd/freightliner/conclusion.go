@@ -7,7 +7,6 @@ import (
 	"freightliner/executor"
 	"freightliner/planner"
 	"freightliner/providers"
-	"freightliner/providers/registry"
 )
 
 // listed is how many failures of one kind are told in full; the report has all.
@@ -52,10 +51,22 @@ func (v conclusion) write() {
 		}
 	}
 	fmt.Fprintf(v.w, "; %s moved, %s there already, in %s.\n", size(sum.Bytes), size(sum.Present), span(sum.Duration))
+	v.wire()
 	if left > 0 {
 		fmt.Fprintf(v.w, "%s could not be observed when planning and was left out; see above.\n", plural(left, "part"))
 	}
 	v.next()
+}
+
+// wire tells what went over the wire, registry by registry.
+func (v conclusion) wire() {
+	lines, more := wireLines(v.a.counters())
+	for _, line := range lines {
+		fmt.Fprintf(v.w, "  %s\n", line)
+	}
+	if more > 0 {
+		fmt.Fprintf(v.w, "  and %s more; -report=FILE lists all\n", count(more))
+	}
 }
 
 // list tells the actions that ended in one way, with reasons and ways out.
@@ -150,19 +161,6 @@ type report struct {
 	Problems   []*jsonDiagnostic     `json:"problems"`
 }
 
-// wireReport is what really went to one registry.
-type wireReport struct {
-	Requests  map[string]int64 `json:"requests"`
-	Retries   int64            `json:"retries"`
-	Throttled int64            `json:"throttled"`
-	Mismatch  int64            `json:"mismatched"`
-	Received  int64            `json:"bytes_received"`
-	Sent      int64            `json:"bytes_sent"`
-	Mounted   int64            `json:"bytes_mounted"`
-	Present   int64            `json:"bytes_present"`
-	Resumed   int64            `json:"bytes_resumed"`
-}
-
 // reportAction is one action that did not end well.
 type reportAction struct {
 	Address string       `json:"address"`
@@ -186,17 +184,12 @@ func (a *application) writeReport(code int) error {
 	}
 	r := report{
 		Format: "1.0", Command: a.command, Summary: summaryOf(a.summary, code), Retries: a.retries,
-		Failures: map[string]int{}, Registries: map[string]wireReport{}, Actions: []reportAction{}, Problems: []*jsonDiagnostic{},
+		Failures: map[string]int{}, Registries: a.wireReports(), Actions: []reportAction{}, Problems: []*jsonDiagnostic{},
 	}
 	if a.plan != nil {
 		r.Plan, r.Planned = a.plan.ID(), countsOf(a.plan.Totals())
 		for i := range a.plan.Problems {
 			r.Problems = append(r.Problems, problemOf(&a.plan.Problems[i]))
-		}
-	}
-	if a.client != nil {
-		for host, c := range a.client.Stats() {
-			r.Registries[host] = wireOf(c)
 		}
 	}
 	if a.summary != nil {
@@ -208,10 +201,6 @@ func (a *application) writeReport(code int) error {
 		}
 	}
 	return a.saveReport(&r)
-}
-
-func wireOf(c registry.Counters) wireReport {
-	return wireReport{c.Requests, c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent, c.Mounted, c.Present, c.Resumed}
 }
 
 func (a *application) reportOne(r *report, i int, outcome executor.Outcome) {

@@ -15,7 +15,7 @@ import (
 
 // eventSchema is the version of the event stream (docs/events.md). The minor
 // number grows when types or members are added, the major when one changes.
-const eventSchema = "1.0"
+const eventSchema = "1.1"
 
 // The types of events.
 const (
@@ -104,6 +104,8 @@ type progressEvent struct {
 	ToMove  int64   `json:"bytes_planned"`
 	Rate    float64 `json:"bytes_per_second"`
 	Elapsed float64 `json:"elapsed_seconds"`
+	// Registries is set when it is sent: the lines that people see do without.
+	Registries map[string]wireProgress `json:"registries"`
 }
 
 type checkpointEvent struct {
@@ -126,6 +128,8 @@ type summaryEvent struct {
 	Bytes      int64   `json:"bytes"`
 	Present    int64   `json:"present_bytes"`
 	Elapsed    float64 `json:"elapsed_seconds"`
+	// Registries is nil in the report, which has them beside it.
+	Registries map[string]wireReport `json:"registries,omitzero"`
 }
 
 // eventStream writes events, one object a line. It is safe for use by many

@@ -45,6 +45,7 @@ func streamed(t *testing.T, do func(s *session, clock *stillClock)) string {
 func TestEvents(t *testing.T) {
 	got := streamed(t, func(s *session, clock *stillClock) {
 		e, plan := s.streams[0], samplePlan()
+		s.stats = sampleCounters
 		e.diagnostics(config.Diagnostics{{Summary: "unknown block", Detail: "Really.", Hint: "Did you mean tree?", Excerpt: "treee {}", Range: config.Range{File: "a.hcl", StartLine: 1, StartColumn: 1, EndLine: 1, EndColumn: 6}}})
 		e.observed(planner.Observed{Repositories: 2, Tags: 30, Manifests: 4, Secrets: 3, Failed: 1})
 		e.plan(plan, nil)
@@ -61,7 +62,9 @@ func TestEvents(t *testing.T) {
 		w.event(executor.Event{Type: executor.Finished, Action: 7, Already: true})
 		w.stop()
 		e.send(event{Type: typeCheckpoint, Message: "state saved", Checkpoint: &checkpointEvent{State: "freightliner.state", Records: 2, Bytes: 512, Compacted: true, ID: sha("s")}})
-		e.summary(summaryOf(&executor.Summary{Done: 2, Already: 1, Failed: 1, Skipped: 1, Bytes: 1000, Present: 50, Duration: 2 * time.Second}, exitPartial))
+		sum := summaryOf(&executor.Summary{Done: 2, Already: 1, Failed: 1, Skipped: 1, Bytes: 1000, Present: 50, Duration: 2 * time.Second}, exitPartial)
+		sum.Registries = s.wireReports()
+		e.summary(sum)
 	})
 	golden(t, "events.jsonl", []byte(got))
 	seen := map[string]bool{}

@@ -263,6 +263,7 @@ func (s *session) watchApply(p *planner.Plan) *applyWatch {
 
 func (w *applyWatch) sendProgress() {
 	p := w.progress()
+	p.Registries = w.s.wireProgress()
 	w.s.eachStream(func(e *eventStream) { e.send(event{Type: typeProgress, Message: progressLine(p), Progress: &p}) })
 }
 

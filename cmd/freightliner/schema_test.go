@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -32,7 +33,20 @@ type schema struct {
 	Items       *schema            `json:"items"`
 	Properties  map[string]*schema `json:"properties"`
 	Required    []string           `json:"required"`
-	Additional  *bool              `json:"additionalProperties"`
+	Additional  *additional        `json:"additionalProperties"`
+}
+
+// additional says what members without a name in the schema are: none (false), or
+// all of one kind.
+type additional struct{ each *schema }
+
+func (a *additional) UnmarshalJSON(b []byte) error {
+	if string(b) == "false" {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(&a.each)
 }
 
 // docs is the folder of documents, wherever the test's working directory is.
@@ -114,11 +128,15 @@ func (s *schema) problems(root *schema, at string, v any) []string {
 			}
 		}
 		for name, member := range v {
-			if s.Properties[name] == nil {
+			described := s.Properties[name]
+			if described == nil && s.Additional != nil {
+				described = s.Additional.each
+			}
+			if described == nil {
 				fail("%s is not described", name)
 				continue
 			}
-			out = append(out, s.Properties[name].problems(root, at+"."+name, member)...)
+			out = append(out, described.problems(root, at+"."+name, member)...)
 		}
 	default:
 		fail("unexpected %T", v)

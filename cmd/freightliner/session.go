@@ -29,9 +29,10 @@ type session struct {
 	json    bool
 	out     io.Writer // for people; nowhere with -json
 	streams []*eventStream
-	into    *draft // the file of -json-into
-	vault   *vault // of the configuration; nil until it is loaded
-	run     string // id of this run, see runID
+	into    *draft                              // the file of -json-into
+	vault   *vault                              // of the configuration; nil until it is loaded
+	stats   func() map[string]registry.Counters // of the client; nil until there is one
+	run     string                              // id of this run, see runID
 }
 
 // startSession opens the streams. The caller calls finish.
@@ -60,7 +61,7 @@ func (s *session) eachStream(do func(*eventStream)) {
 }
 
 // finish tells err where it belongs, ends the streams with a summary, and gives
-// what is left to say. sum is nil for verbs that apply nothing.
+// what is left to say. summary makes it, but for the counts by registry.
 func (s *session) finish(err error, summary func(code int) summaryEvent) error {
 	code := codeOf(err)
 	if err != nil && !told(err) {
@@ -71,7 +72,9 @@ func (s *session) finish(err error, summary func(code int) summaryEvent) error {
 			err = &exit{code: code}
 		}
 	}
-	s.eachStream(func(e *eventStream) { e.summary(summary(code)) })
+	sum := summary(code)
+	sum.Registries = s.wireReports()
+	s.eachStream(func(e *eventStream) { e.summary(sum) })
 	var failed error
 	for _, stream := range s.streams {
 		if failed == nil {
@@ -321,7 +324,14 @@ func (s *session) newClient(registries []config.Registry) (*registry.Client, err
 	if err != nil {
 		return nil, err
 	}
-	return registry.New(options), nil
+	return s.connect(options), nil
+}
+
+// connect makes the one client of a run, whose counters the views tell.
+func (s *session) connect(options registry.Options) *registry.Client {
+	client := registry.New(options)
+	s.stats = client.Stats
+	return client
 }
 
 // clientOptions is everything that the client needs of the configuration and

@@ -11,7 +11,6 @@ import (
 	"freightliner/executor"
 	"freightliner/planner"
 	"freightliner/providers"
-	"freightliner/providers/registry"
 )
 
 // verifyFlags are what verify has besides variables.
@@ -69,7 +68,7 @@ func (s *session) verify(parent context.Context, f verifyFlags, vars config.Vari
 		return err
 	}
 	options.ManifestCache = 1 // nothing is taken for read because another repository has it
-	client := registry.New(options)
+	client := s.connect(options)
 	defer client.Close()
 	report, err := executor.Verify(ctx, state, client, executor.VerifyOptions{
 		Deep: f.deep, Parallelism: f.parallelism, Wants: planner.Wants(f.targets, f.exclude),
