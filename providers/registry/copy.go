@@ -266,7 +266,7 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 			w.wroteManifest(m.Digest)
 			return nil
 		}
-		if repairs == maxRepairs || !hasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN") {
+		if repairs == maxRepairs || !lacksContent(err) {
 			return err
 		}
 		w.client.log.Debug("content is missing, looking again", "at", address(w.job.To, ref), "error", err.Error())
@@ -277,6 +277,12 @@ func (w *work) put(ctx context.Context, m *Manifest, ref string) error {
 			return err
 		}
 	}
+}
+
+// lacksContent reports whether a registry refused a manifest since something that
+// it refers to is not there.
+func lacksContent(err error) bool {
+	return hasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 
 // tookBefore reports whether a tag leads to m although the registry refused to

@@ -36,5 +36,5 @@
 //
 // Start reading at [Client] and [Copier]; request.go is the path of every
 // request, gate.go and health.go are what bounds them, deliver.go finds the
-// cheapest way of a blob, transfer.go moves its bytes.
+// cheapest way of a blob, transfer.go moves its bytes, tagging.go writes tags.
 package registry

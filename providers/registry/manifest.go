@@ -174,24 +174,39 @@ func (c *Client) PutManifest(ctx context.Context, repo providers.Repository, ref
 	if m.Digest.Of(m.Raw) != m.Digest {
 		return &providers.Error{Class: providers.Conflict, Op: "write manifest", On: address(repo, ref), Err: errors.New("its bytes do not match its digest")}
 	}
-	request := &call{op: "write manifest", on: address(repo, ref), method: http.MethodPut, endpoint: "manifest",
+	if !strings.Contains(ref, ":") && r.profile.Tags != TagsSingly {
+		err = r.putTag(ctx, repo, ref, m)
+	} else {
+		err = r.putManifest(ctx, repo, ref, m)
+	}
+	if err != nil {
+		return tooLarge(err, len(m.Raw))
+	}
+	return nil
+}
+
+// putManifest writes m under one reference.
+func (r *remote) putManifest(ctx context.Context, repo providers.Repository, ref string, m *Manifest) error {
+	return r.exchange(ctx, manifestPut(r, repo, ref, m), func(resp *http.Response) error { return r.tookManifest(resp, m) })
+}
+
+func manifestPut(r *remote, repo providers.Repository, ref string, m *Manifest) *call {
+	return &call{op: "write manifest", on: address(repo, ref), method: http.MethodPut, endpoint: "manifest",
 		url: r.url(repo.Path+"/manifests/"+ref, nil), scopes: []string{scope(repo.Path, pullPush)},
 		header: http.Header{"Content-Type": {m.MediaType}}, body: m.Raw,
 		ok: []int{http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent}}
-	err = r.exchange(ctx, request, func(resp *http.Response) error {
-		if _, err := readBody(resp, maxError); err != nil {
-			return err
-		}
-		if err := sameDigest(resp, m.Digest); err != nil {
-			return err
-		}
-		if m.Subject != nil {
-			r.learnSubject(resp.Header.Get("OCI-Subject") != "")
-		}
-		return nil
-	})
-	if err != nil {
-		return tooLarge(err, len(m.Raw))
+}
+
+// tookManifest reads the answer to a PUT of m.
+func (r *remote) tookManifest(resp *http.Response, m *Manifest) error {
+	if _, err := readBody(resp, maxError); err != nil {
+		return err
+	}
+	if err := sameDigest(resp, m.Digest); err != nil {
+		return err
+	}
+	if m.Subject != nil {
+		r.learnSubject(resp.Header.Get("OCI-Subject") != "")
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type Profile struct {
 	MaxChunks int      // of one upload; 0 for any
 	Resume    Resume   // what is left of an upload that broke off
 	Mount     Mount
+	Tags      Tags
 	Create    Create // what must be there before the first push
 	// Full are words of a refusal that say that a quota is used up, for registries
 	// that do so by a status which means something else; see [ErrFull].
@@ -71,6 +72,15 @@ type Mount uint8
 const (
 	MountAny       Mount = iota // as soon as the blob is there
 	MountCommitted              // only a blob that a manifest of its repository refers to
+)
+
+// Tags says whether several tags of one manifest can be written by one request
+// (distribution-spec, "Pushing Manifests", since #600 of 2026).
+type Tags uint8
+
+const (
+	TagsProbe  Tags = iota // the first request with several finds out
+	TagsSingly             // they can not: one request for each
 )
 
 // Create says what must exist before a push.

@@ -35,6 +35,7 @@ type remote struct {
 	counters  counters
 	health    health
 	lessons   lessons
+	tagging   tagging
 	budget    budget
 	auth      *authorizer
 

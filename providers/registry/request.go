@@ -36,6 +36,9 @@ type call struct {
 	bulk     bool                // blob data
 	held     bool                // the caller holds a slot of the gate already
 	redact   func(string) string // takes further secrets out of what is answered; nil for none
+	// settle runs each time that nothing is left to wait for but the answer, and may
+	// still change url; an error of it is that of the call. nil for nothing.
+	settle func() error
 }
 
 const (
@@ -240,6 +243,12 @@ func (r *remote) authorized(ctx context.Context, c *call) (*http.Response, error
 		p, err := r.auth.proof(ctx, c.scopes)
 		if err != nil {
 			return nil, err
+		}
+		if c.settle != nil {
+			if err := c.settle(); err != nil {
+				p.unused()
+				return nil, err
+			}
 		}
 		resp, err := r.send(ctx, c, p.header)
 		if err != nil {

@@ -32,6 +32,7 @@ var profile = registry.Profile{
 	MaxChunks: 4200,
 	Resume:    registry.ResumeLedger, // Range stays at the first chunk (aws/containers-roadmap #2831)
 	Mount:     registry.MountCommitted,
+	Tags:      registry.TagsSingly, // PutImage takes one imageTag (API_PutImage.html)
 	Create:    registry.CreateRepository,
 	Full:      []string{"LimitExceededException", "exceeded a service limit"}, // API_PutImage.html
 	// CreateRepository is throttled well below other calls; the quota page has 10 a second.

@@ -20,6 +20,7 @@ func Kind(keys ecr.Keys) registry.Kind {
 			MinChunk:         5 << 20,
 			MaxChunks:        4200,
 			Resume:           registry.ResumeLedger,
+			Tags:             registry.TagsSingly, // PutImage takes one imageTag
 			Create:           registry.CreateRepository,
 			CreatesPerSecond: 2,
 			Rates:            registry.Rates{Reads: 10, Writes: 10},

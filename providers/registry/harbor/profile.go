@@ -11,7 +11,10 @@ func Kind() registry.Kind {
 			Page:     100, // goharbor/harbor #17787
 			PageCap:  32 << 20,
 			Uploads:  []registry.Upload{registry.UploadPut, registry.UploadChunks},
-			Create:   registry.CreateTop,
+			// Harbor writes down the tag in the path alone, whatever the registry
+			// underneath makes of a query (goharbor/harbor src/server/registry/manifest.go).
+			Tags:   registry.TagsSingly,
+			Create: registry.CreateTop,
 			// 403 DENIED since 2.0 (goharbor/harbor #11527), 412 before.
 			Full: []string{"will exceed the configured upper limit"},
 			// Harbor has no published ceiling; each project is a few rows.

@@ -56,6 +56,9 @@ type Traits struct {
 	MountCommits bool // a mount works only after a manifest of the source refers to the blob
 	MountUnknown int  // answer to a mount from an unknown repository; 0 for 202
 
+	TagsTogether bool // the tags in the query of a PUT by digest are set
+	TagsRefused  int  // status of such a request; 0 for stored without them
+
 	Sparse  bool   // an index is taken although children are missing
 	Missing string // error codes for a manifest whose parts are missing; empty for the spec's
 
@@ -113,6 +116,7 @@ func Conformance(t *testing.T, host string, traits Traits) {
 		{"mounts", tellMounts},
 		{"manifests", tellManifests},
 		{"manifests that are refused", tellRefusedManifests},
+		{"several tags at once", tellSeveralTags},
 		{"tag lists", tellTags},
 		{"the catalog", tellCatalog},
 		{"referrers", tellReferrers},
@@ -486,6 +490,45 @@ func tellRefusedManifests(s *story) {
 	s.ask(http.MethodPut, target, as("text/plain"), a.Raw, http.StatusBadRequest, "MANIFEST_INVALID")
 	s.ask(http.MethodGet, target, acceptAll, nil, http.StatusNotFound)
 	s.put(repository, "v1", a)
+}
+
+// tellSeveralTags puts a manifest by its digest, with tags in the query. A
+// registry that does not know this stores the manifest alone, and is told by the
+// header that is missing (distribution-spec #600).
+func tellSeveralTags(s *story) {
+	repository := s.at("conformance/several")
+	a, b := Image(751), Image(752)
+	s.blobs(repository, a)
+	s.blobs(repository, b)
+	s.put(repository, "one", b)
+	s.put(repository, "two", b)
+	target := repository + "/manifests/" + string(a.Digest()) + "?tag=two&tag=three"
+	header := map[string]string{"Content-Type": a.MediaType}
+	if s.traits.TagsRefused != 0 {
+		s.ask(http.MethodPut, target, header, a.Raw, s.traits.TagsRefused)
+		s.ask(http.MethodGet, repository+"/manifests/"+string(a.Digest()), acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+		return
+	}
+	answer := s.ask(http.MethodPut, target, header, a.Raw, http.StatusCreated)
+	s.created(answer, a.Digest())
+	leads := map[string]*Artifact{"one": b, "two": b, string(a.Digest()): a}
+	var named []string
+	if s.traits.TagsTogether {
+		leads["two"], leads["three"] = a, a
+		named = []string{"two", "three"}
+	} else {
+		s.ask(http.MethodGet, repository+"/manifests/three", acceptAll, nil, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	}
+	var got []string
+	for _, value := range answer.header.Values("OCI-Tag") {
+		got = append(got, strings.Split(value, ", ")...)
+	}
+	if diff := gocmp.Diff(named, got); diff != "" {
+		s.Errorf("tags that the answer names (-want +got):\n%s", diff)
+	}
+	for reference, want := range leads {
+		s.header(s.ask(http.MethodHead, repository+"/manifests/"+reference, acceptAll, nil, http.StatusOK), "Docker-Content-Digest", string(want.Digest()))
+	}
 }
 
 func tellTags(s *story) {

@@ -127,6 +127,19 @@ type ManifestRules struct {
 	Immutable Refusal
 	// SameToo: the same digest under the same tag is refused as well.
 	SameToo bool
+	Tags    TagRules
+}
+
+// TagRules say what becomes of the tags in the query of a PUT by digest
+// (distribution-spec #600). The zero value does not look at them.
+type TagRules struct {
+	Refusal  Refusal // answers every request that has some
+	Together bool    // they are set, and each is named in OCI-Tag
+	Listed   bool    // in one header, with commas; otherwise each has its own
+	Most     int     // more are answered with 414; 0 for any number
+	// Skips: a tag that may not be moved is left out, and not named. Otherwise
+	// nothing is stored then, and the request refused.
+	Skips bool
 }
 
 // DeleteRules say what a DELETE does.

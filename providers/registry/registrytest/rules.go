@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"freightliner/providers"
@@ -185,7 +186,8 @@ func (s *site) putManifest(w http.ResponseWriter, r *http.Request, name, referen
 		return
 	}
 	d := providers.SHA256(raw)
-	if s.refuseMove(w, name, reference, d) {
+	tags := s.several(r, reference)
+	if s.refuseMove(w, name, reference, d) || s.refuseTags(w, name, tags, d) {
 		return
 	}
 	m := describe(d, r.Header.Get("Content-Type"), raw)
@@ -202,12 +204,68 @@ func (s *site) putManifest(w http.ResponseWriter, r *http.Request, name, referen
 	if answer.Code == http.StatusCreated {
 		s.wrote("manifest", name+" "+reference, s.lag.Manifests)
 		s.wrote("manifest", name+" "+string(d), s.lag.Manifests)
+		s.tagAll(answer.Header(), r, name, tags, raw, d)
 	}
 	replay(w, answer)
 }
 
+// several are the tags in the query of a PUT by digest, where they are looked at.
+func (s *site) several(r *http.Request, reference string) []string {
+	if !strings.Contains(reference, ":") || !s.Manifest.Tags.Together && !s.Manifest.Tags.Refusal.set() {
+		return nil
+	}
+	return r.URL.Query()["tag"]
+}
+
+func (s *site) refuseTags(w http.ResponseWriter, name string, tags []string, d providers.Digest) bool {
+	rules := s.Manifest.Tags
+	switch {
+	case len(tags) > 0 && rules.Refusal.set():
+		rules.Refusal.answer(w)
+		return true
+	case rules.Most > 0 && len(tags) > rules.Most:
+		Refusal{Status: http.StatusRequestURITooLong, Code: "MANIFEST_INVALID", Text: fmt.Sprintf("at most %d tags at once", rules.Most)}.answer(w)
+		return true
+	}
+	return !rules.Skips && slices.ContainsFunc(tags, func(tag string) bool { return s.refuseMove(w, name, tag, d) })
+}
+
+// tagAll sets the tags of a manifest that was stored, and names them.
+func (s *site) tagAll(h http.Header, r *http.Request, name string, tags []string, raw []byte, d providers.Digest) {
+	var set []string
+	for _, tag := range tags {
+		if s.keeps(name, tag, d) {
+			continue
+		}
+		one := r.Clone(r.Context())
+		one.URL.Path, one.URL.RawQuery = "/v2/"+name+"/manifests/"+tag, ""
+		one.Body = io.NopCloser(strings.NewReader(string(raw)))
+		if answer := capture(s.open, one); answer.Code == http.StatusCreated {
+			s.wrote("manifest", name+" "+tag, s.lag.Manifests)
+			set = append(set, tag)
+		}
+	}
+	if s.Manifest.Tags.Listed && len(set) > 0 {
+		set = []string{strings.Join(set, ", ")}
+	}
+	for _, value := range set {
+		h.Add("OCI-Tag", value)
+	}
+}
+
 // refuseMove protects the tags of an immutable repository.
 func (s *site) refuseMove(w http.ResponseWriter, name, tag string, d providers.Digest) bool {
+	if !s.keeps(name, tag, d) {
+		return false
+	}
+	refusal := s.Manifest.Immutable
+	refusal.Text = strings.NewReplacer("{tag}", tag, "{name}", name).Replace(refusal.Text)
+	refusal.answer(w)
+	return true
+}
+
+// keeps reports whether a tag may not be written with d.
+func (s *site) keeps(name, tag string, d providers.Digest) bool {
 	if strings.Contains(tag, ":") {
 		return false
 	}
@@ -218,13 +276,7 @@ func (s *site) refuseMove(w http.ResponseWriter, name, tag string, d providers.D
 	}
 	protected := s.guard(name).covers(tag)
 	s.mu.Unlock()
-	if !protected || before == nil || before.digest == d && !s.Manifest.SameToo {
-		return false
-	}
-	refusal := s.Manifest.Immutable
-	refusal.Text = strings.NewReplacer("{tag}", tag, "{name}", name).Replace(refusal.Text)
-	refusal.answer(w)
-	return true
+	return protected && before != nil && (before.digest != d || s.Manifest.SameToo)
 }
 
 // guard is the protection that holds for a repository: its own, or that of its
