@@ -12,13 +12,14 @@ import (
 	"freightliner/providers"
 )
 
-// Lessons are what the answers 405, 413 and 416 of a registry taught us about
-// its uploads, beyond the profile of its kind: proxies in front of it have
+// Lessons are what the answers 405, 413 and 416 of a registry, and what it kept of
+// uploads that broke off, taught us about it, beyond the profile of its kind: proxies in front of it have
 // limits that nobody announces.
 type Lessons struct {
 	Refused  []Upload  `json:"refused,omitempty"`   // shapes that it does not take
 	MaxBody  int64     `json:"max_body,omitempty"`  // bytes of the largest body tried after a refusal; 0 for any
 	MaxChunk int64     `json:"max_chunk,omitempty"` // the same for a PATCH with Content-Range
+	Forgets  bool      `json:"forgets,omitempty"`   // nothing is kept of a PATCH that broke off: a proxy collects it first
 	Until    time.Time `json:"until"`               // nothing holds after this: proxies are reconfigured
 }
 
@@ -37,15 +38,14 @@ const lessonLife = 7 * 24 * time.Hour
 // sizes of uploads, in bytes.
 type sizes struct {
 	large int64 // where taking up an upload in the middle begins to be worth it
-	// chunk is the shortest and longest the longest chunk that we choose, and
-	// parts how many there are between those. Registries sync at the end of each
-	// chunk, so fewer are faster; a registry that keeps nothing of a broken chunk,
-	// as behind a proxy that buffers, loses one.
-	chunk, longest, parts int64
+	// chunk is the chunk that we choose where nothing is kept of one that broke off,
+	// longest where what arrived is kept. Registries sync at the end of each chunk,
+	// and meanwhile nothing moves, so the fewer the faster.
+	chunk, longest int64
 	// keep is how often the ledger is written within a chunk, and how far it stays
 	// behind what went out: further than what is in flight.
 	keep int64
-	// mark is the distance of marks: how much is read again from the source at
+	// mark is the least distance of marks: how much is read again from the source at
 	// most when a transfer is taken up in the middle.
 	mark int64
 	// start is what a source must have given before it is opened again where it
@@ -56,7 +56,18 @@ type sizes struct {
 	least, range416 int64
 }
 
-var usualSizes = sizes{large: 64 << 20, chunk: 64 << 20, longest: 1 << 30, parts: 4, keep: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
+var usualSizes = sizes{large: 64 << 20, chunk: 64 << 20, longest: 1 << 40, keep: 32 << 20, mark: 4 << 20, start: 1 << 20, least: 1 << 20, range416: 4 << 20}
+
+// between is the distance of marks in a blob of size bytes: of 1,024 at most, each
+// of about 200 bytes, since a chunk may be the whole blob and confirms none of them
+// before its end.
+func (s sizes) between(size int64) int64 {
+	each := s.mark
+	for size/each > 1024 {
+		each *= 2
+	}
+	return each
+}
 
 // lessons are the Lessons of one remote under way.
 type lessons struct {
@@ -121,9 +132,8 @@ func (r *remote) chunk(size, minChunk int64) int64 {
 		return 0
 	}
 	usual := r.client.sizes.chunk
-	if p.Resume == ResumeAsk {
-		// What a broken chunk left can be asked for, so long ones cost nothing.
-		usual = max(usual, min(size/r.client.sizes.parts, r.client.sizes.longest))
+	if p.Resume == ResumeAsk && !l.Forgets {
+		usual = max(usual, r.client.sizes.longest) // what a broken one left can be asked for
 	}
 	return min(max(usual, low), high)
 }
@@ -157,22 +167,40 @@ func (r *remote) learn(w way, offset, length int64, err error) bool {
 		l.Refused = l.refuse(w.shape)
 	}
 	changed := l.MaxBody != before.MaxBody || l.MaxChunk != before.MaxChunk || len(l.Refused) != len(before.Refused)
-	if changed {
-		l.Until = r.client.clock.Now().Add(lessonLife)
-	}
-	now := *l
-	r.lessons.mu.Unlock()
 	if !changed {
+		r.lessons.mu.Unlock()
 		// Another transfer may have learned the same since w was chosen.
 		return r.changed(w, length)
 	}
-	r.client.log.Debug("learned about uploads", "registry", r.settings.Host, "refused", now.Refused, "max_body", now.MaxBody, "max_chunk", now.MaxChunk, "from", err.Error())
-	if r.client.learned != nil {
-		if err := r.client.learned.Learn(r.settings.Host, now); err != nil {
-			r.client.log.Debug("a lesson is not kept", "error", err.Error())
-		}
-	}
+	r.learned(err.Error())
 	return true
+}
+
+// forgets takes the lesson of a chunk that broke off and left nothing.
+func (r *remote) forgets() {
+	r.lessons.mu.Lock()
+	if r.lessons.now.Forgets {
+		r.lessons.mu.Unlock()
+		return
+	}
+	r.lessons.now.Forgets = true
+	r.learned("what arrived of a chunk was not kept")
+}
+
+// learned keeps the lessons as they are now. The caller holds the lock, which is
+// given back.
+func (r *remote) learned(from string) {
+	r.lessons.now.Until = r.client.clock.Now().Add(lessonLife)
+	now := r.lessons.now
+	r.lessons.mu.Unlock()
+	r.client.log.Debug("learned about uploads", "registry", r.settings.Host, "refused", now.Refused, "max_body", now.MaxBody, "max_chunk", now.MaxChunk,
+		"forgets", now.Forgets, "from", from)
+	if r.client.learned == nil {
+		return
+	}
+	if err := r.client.learned.Learn(r.settings.Host, now); err != nil {
+		r.client.log.Debug("a lesson is not kept", "error", err.Error())
+	}
 }
 
 // changed reports whether a body of length in the shape of w would not be sent

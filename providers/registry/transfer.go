@@ -16,8 +16,9 @@ import (
 // transfer moves one blob from the source into an upload session.
 //
 //	small, or no resuming there:  GET ----------------> PUT
-//	large:                        GET --+-------------> PATCH 0-
-//	                                    +-------------> PATCH 32 MiB-
+//	large:                        GET ----------------> PATCH 0-, PUT (empty)
+//	large, nothing kept of a      GET --+-------------> PATCH 0-
+//	PATCH that breaks off:              +-------------> PATCH 64 MiB-
 //	                                    +- …  --------> PUT (empty)
 //
 // A source that breaks off is opened again by Range where it stopped, and the
@@ -55,6 +56,7 @@ type transfer struct {
 	failed error // what the source did, as far as it was seen
 	tried  int64 // offset of the last body
 	length int64 // and its length
+	sent   int64 // offset up to which it was taken by the connection
 	blame  *remote
 }
 
@@ -67,7 +69,7 @@ const (
 func (w *work) upload(ctx context.Context, d providers.Descriptor, f *flight, open *session) error {
 	t := &transfer{work: w, d: d, flight: f, session: open}
 	if d.Size >= w.client.sizes.large {
-		t.marks = &marks{each: w.client.sizes.mark}
+		t.marks = &marks{each: w.client.sizes.between(d.Size)}
 		t.takeUp(ctx)
 	}
 	furthest := t.at
@@ -133,6 +135,9 @@ func (t *transfer) open(ctx context.Context) (err error) {
 // ask finds out how much the session has. Without a useful answer it is given up.
 func (t *transfer) ask(ctx context.Context) {
 	held, err := t.client.askUpload(ctx, t.to, t.job.To, t.d.Digest, t.session)
+	if err == nil && t.sent-held > 2*t.client.sizes.keep {
+		t.to.forgets()
+	}
 	if err != nil || held > t.d.Size || held < t.marks.before(t.at).at && held < t.at {
 		if ctx.Err() == nil {
 			t.drop()
@@ -268,11 +273,12 @@ func (t *transfer) adrift(held, length int64) error {
 // body lets send have the next length bytes of content, counts those that were
 // taken, and makes sure that nobody reads any more when it returns.
 func (t *transfer) body(content io.Reader, length int64, send func(io.Reader) error) (delivered int64, err error) {
-	t.tried, t.length = t.at, length
+	t.tried, t.length, t.sent = t.at, length, t.at
 	place := t.place() // now: an answer that comes early moves the session
 	kept := t.at
 	b := &stoppable{Reader: io.LimitReader(content, length), moved: func(n int) {
 		delivered += int64(n)
+		t.sent += int64(n)
 		if keep := t.client.sizes.keep; t.at+delivered >= kept+2*keep {
 			kept += keep
 			t.keep(place, kept)
@@ -448,6 +454,9 @@ func (t *transfer) takeUp(ctx context.Context) {
 	if t.to.profile.Resume == ResumeAsk {
 		var err error
 		held, err = t.client.askUpload(ctx, t.to, t.job.To, t.d.Digest, s)
+		if err == nil && held < u.HashedAt {
+			t.to.forgets()
+		}
 		if err != nil || held < u.HashedAt || held > t.d.Size {
 			if ctx.Err() == nil {
 				t.settle()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 )
 
 // small makes everything about large blobs happen with small ones.
-var small = sizes{large: 256 << 10, chunk: 64 << 10, longest: 64 << 10, parts: 16, keep: 1 << 30, mark: 16 << 10, start: 8 << 10, least: 8 << 10, range416: 32 << 10}
+var small = sizes{large: 256 << 10, chunk: 64 << 10, longest: 64 << 10, keep: 1 << 30, mark: 16 << 10, start: 8 << 10, least: 8 << 10, range416: 32 << 10}
 
 const blobSize = 640_000
 
@@ -101,6 +102,32 @@ func (l *laneTest) copy(t *testing.T) Result {
 	result := mustCopy(t, NewCopier(l.client(t)), l.job)
 	registrytest.VerifyTree(t, l.dest.Host())
 	return result
+}
+
+// behind puts a proxy before the destination, which passes on what collect makes of
+// a request.
+func (l *laneTest) behind(t *testing.T, collect func(r *http.Request) []byte) {
+	t.Helper()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		there, err := http.NewRequestWithContext(r.Context(), r.Method, l.dest.URL()+r.URL.String(), bytes.NewReader(collect(r)))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		there.Header = r.Header
+		resp, err := http.DefaultClient.Do(there)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		maps.Copy(w.Header(), resp.Header)
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body)
+	}))
+	t.Cleanup(front.Close)
+	l.at = strings.TrimPrefix(front.URL, "http://")
+	l.job.To.Host = l.at
 }
 
 // sent is how many bytes of blobs the destination read.
@@ -512,10 +539,10 @@ func TestMinimumChunk(t *testing.T) {
 func TestShortChunk(t *testing.T) {
 	l := newLane(t)
 	patches := 0
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l.behind(t, func(r *http.Request) []byte {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			return
+			panic(http.ErrAbortHandler)
 		}
 		if r.Method == http.MethodPatch {
 			if patches++; patches == 4 {
@@ -523,25 +550,8 @@ func TestShortChunk(t *testing.T) {
 				r.Header.Set("Content-Range", fmt.Sprintf("%d-%d", 3*small.chunk, 3*small.chunk+9_999))
 			}
 		}
-		there, err := http.NewRequestWithContext(r.Context(), r.Method, l.dest.URL()+r.URL.String(), bytes.NewReader(body))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		there.Header = r.Header
-		resp, err := http.DefaultClient.Do(there)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer resp.Body.Close()
-		maps.Copy(w.Header(), resp.Header)
-		w.WriteHeader(resp.StatusCode)
-		io.Copy(w, resp.Body)
-	}))
-	t.Cleanup(front.Close)
-	l.at = strings.TrimPrefix(front.URL, "http://")
-	l.job.To.Host = l.at
+		return body
+	})
 	result := l.copy(t)
 	all := l.size() + int64(len(l.image.Blobs[0].Data))
 	if l.sent() != all || result.Bytes != all {
@@ -550,6 +560,46 @@ func TestShortChunk(t *testing.T) {
 	if n := l.dest.Recorder.Count("POST upload"); n != 2 {
 		t.Errorf("%d sessions for two blobs", n)
 	}
+}
+
+// A large blob goes in one chunk, until one breaks off behind a proxy that passes
+// on only what it has whole: from then on, also in the next runs, chunks are short.
+func TestNothingKeptOfAChunk(t *testing.T) {
+	l := newLane(t)
+	var broken atomic.Bool
+	l.behind(t, func(r *http.Request) []byte {
+		if r.Method == http.MethodPatch && broken.CompareAndSwap(false, true) {
+			io.CopyN(io.Discard, r.Body, blobSize*9/10)
+			panic(http.ErrAbortHandler)
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return body
+	})
+	learned := &memoryLearned{all: map[string]Lessons{}}
+	l.learned = learned
+	run := func(path string) int {
+		c := l.client(t)
+		c.sizes.longest, c.sizes.keep = usualSizes.longest, small.chunk
+		l.job.To.Path = path
+		l.dest.Recorder.Reset()
+		mustCopy(t, NewCopier(c), l.job)
+		return l.dest.Recorder.Count("PATCH upload")
+	}
+	short := int((l.size() + small.chunk - 1) / small.chunk)
+	if n := run("b"); n != short || !learned.all[l.at].Forgets {
+		t.Errorf("%d chunks after the one that left nothing, want %d; learned %+v", n, short, learned.all[l.at])
+	}
+	if n := run("c"); n != short {
+		t.Errorf("%d chunks in the next run, want %d", n, short)
+	}
+	delete(learned.all, l.at)
+	if n := run("d"); n != 1 {
+		t.Errorf("%d chunks where nothing was learned, want 1", n)
+	}
+	registrytest.VerifyTree(t, l.dest.Host())
 }
 
 // A blob that fits no way says so, with its size.
