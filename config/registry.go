@@ -206,10 +206,22 @@ func (s *scope) hosts(name string) []string {
 	return hosts
 }
 
-var bandwidthGrammar = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?(/s)?$`)
+var sizeGrammar = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`)
 
 var byteUnits = map[string]float64{
-	"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+	"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+}
+
+// ParseSize reads a number of bytes, at least one, with or without a unit:
+// "50000000", "50MB", "1.5 GiB".
+func ParseSize(text string) (bytes int64, ok bool) {
+	match := sizeGrammar.FindStringSubmatch(text)
+	if match == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseFloat(match[1], 64)
+	n *= byteUnits[match[2]]
+	return int64(n), err == nil && n >= 1 && n < math.MaxInt64/2
 }
 
 // bandwidth reads bytes per second, as a number or with a unit.
@@ -218,12 +230,8 @@ func (s *scope) bandwidth(name string) int64 {
 	if !ok {
 		return 0
 	}
-	match := bandwidthGrammar.FindStringSubmatch(text)
-	if match != nil {
-		n, err := strconv.ParseFloat(match[1], 64)
-		if n *= byteUnits[match[2]]; err == nil && n >= 1 && n < math.MaxInt64/2 {
-			return int64(n)
-		}
+	if n, ok := ParseSize(strings.TrimSuffix(text, "/s")); ok {
+		return n
 	}
 	s.l.found.errorAt(at, name+" is no bandwidth", `It must be bytes per second: a number like 50000000, or text like "50MB" or "50MiB".`, "")
 	return 0
