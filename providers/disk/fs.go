@@ -3,6 +3,7 @@ package disk
 import (
 	"io"
 	"io/fs"
+	"time"
 )
 
 // FS is one directory and what lies below it: all the file operations that
@@ -51,10 +52,12 @@ type File interface {
 
 // Info describes a file.
 type Info struct {
-	Mode  fs.FileMode
-	Size  int64
-	ID    FileID
-	Links uint64 // names the file has
+	Mode fs.FileMode
+	Size int64
+	// ModTime is when the content was last written; zero where that is not known.
+	ModTime time.Time
+	ID      FileID
+	Links   uint64 // names the file has
 	// Ours says that the file belongs to the user we run as, or to the owner of
 	// the directory. The second is the usual case of a container that runs as
 	// root over a checkout of somebody else's: whoever owns the directory could

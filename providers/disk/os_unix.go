@@ -21,11 +21,12 @@ func describe(root *os.Root, _ string, _ *os.File, fi fs.FileInfo) (Info, error)
 		return Info{}, fmt.Errorf("%s: the system did not say which file this is", fi.Name())
 	}
 	info := Info{
-		Mode:  fi.Mode(),
-		Size:  fi.Size(),
-		ID:    FileID{Volume: uint64(st.Dev), File: st.Ino},
-		Links: uint64(st.Nlink),
-		Ours:  st.Uid == uint32(os.Geteuid()),
+		Mode:    fi.Mode(),
+		Size:    fi.Size(),
+		ModTime: fi.ModTime(),
+		ID:      FileID{Volume: uint64(st.Dev), File: st.Ino},
+		Links:   uint64(st.Nlink),
+		Ours:    st.Uid == uint32(os.Geteuid()),
 	}
 	if !info.Ours {
 		dir, err := root.Stat(".")

@@ -15,7 +15,7 @@ const openFlags = 0
 // lists of the directory, which files inherit there: Mode has no meaning for
 // other users, and Ours is true.
 func describe(root *os.Root, name string, f *os.File, fi fs.FileInfo) (Info, error) {
-	info := Info{Mode: fi.Mode()&^0o077 | 0o600, Size: fi.Size(), Links: 1, Ours: true}
+	info := Info{Mode: fi.Mode()&^0o077 | 0o600, Size: fi.Size(), ModTime: fi.ModTime(), Links: 1, Ours: true}
 	if !fi.Mode().IsRegular() {
 		return info, nil
 	}
