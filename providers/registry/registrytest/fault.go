@@ -19,8 +19,10 @@ type Fault struct {
 	Nth    int    // counted from 1 among the matching requests; 0 is 1
 	Times  int    // 0 is once, negative is always
 
-	// Gate holds the request until the gate is opened, before anything else.
-	Gate *Gate
+	// Gate holds the request until the gate is opened, before anything else; with
+	// GateAt, once the registry has read so many bytes of the body.
+	Gate   *Gate
+	GateAt int64
 
 	// Status answers with this status, Header and Body in place of the registry.
 	Status int
@@ -142,7 +144,10 @@ func (s *scripted) matches(r *http.Request, kind string) bool {
 }
 
 func (f *Fault) strike(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if f.Gate != nil {
+	switch {
+	case f.Gate != nil && f.GateAt > 0:
+		r.Body = &gatedBody{ReadCloser: r.Body, left: f.GateAt, pass: func() { f.Gate.pass(r) }}
+	case f.Gate != nil:
 		f.Gate.pass(r)
 	}
 	if f.CutRequest > 0 {
@@ -175,6 +180,23 @@ func (f *Fault) headers(h http.Header) {
 			h.Add(name, value)
 		}
 	}
+}
+
+// gatedBody has a gate in its middle.
+type gatedBody struct {
+	io.ReadCloser
+	left int64
+	pass func()
+}
+
+func (b *gatedBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		b.pass()
+		return b.ReadCloser.Read(p)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 // cutBody ends early, as a broken connection does.
