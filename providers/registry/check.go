@@ -35,7 +35,7 @@ func (c *Client) readBlob(ctx context.Context, r *remote, repo providers.Reposit
 		return err
 	}
 	defer release()
-	content, err := c.getBlob(ctx, r, repo, d, 0)
+	content, err := c.getBlob(ctx, r, repo, d, 0, 0)
 	if err != nil {
 		return err
 	}

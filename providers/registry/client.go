@@ -37,6 +37,7 @@ type Options struct {
 	UserAgent string         // "freightliner" when empty
 	Learned   Learned        // what earlier runs learned about uploads; nil for none
 	Ledger    Ledger         // uploads that a later run can take up in the middle; nil for none
+	Spool     Spool          // what was read of blobs whose upload can not; nil for none
 	// ManifestCache is the most bytes of manifests kept in memory; 0 for 32 MiB.
 	ManifestCache int64
 }
@@ -57,6 +58,7 @@ type Client struct {
 	userAgent string
 	learned   Learned
 	ledger    Ledger
+	spool     Spool
 	sizes     sizes
 	idle      time.Duration // longest time without progress of a body
 	answer    time.Duration // longest time until the headers of an answer
@@ -68,6 +70,7 @@ type Client struct {
 	buffers *semaphore.Weighted
 
 	forgetful sync.Once // tells that the ledger can not be written
+	spoolless sync.Once // and that the spool can not be used
 
 	mu      sync.Mutex
 	remotes map[remoteKey]*remote
@@ -94,6 +97,7 @@ func New(o Options) *Client {
 		known:     newKnowledge(),
 		learned:   o.Learned,
 		ledger:    o.Ledger,
+		spool:     o.Spool,
 		sizes:     usualSizes,
 		buffers:   semaphore.NewWeighted(aheadMost),
 		remotes:   map[remoteKey]*remote{},

@@ -33,7 +33,8 @@ const (
 
 // OnDisk uses the directory root, which stays the caller's to close. Uploads
 // that nobody will take up any more, being older than the sessions of
-// registries live, are removed.
+// registries live, are removed, and what nobody came back for in a spool
+// ([DiskSpool]) as well.
 func OnDisk(root *os.Root, now time.Time) (*Disk, error) {
 	d := &Disk{root}
 	for _, folder := range []string{uploadsFolder, lessonsFolder} {
@@ -41,12 +42,13 @@ func OnDisk(root *os.Root, now time.Time) (*Disk, error) {
 			return nil, fmt.Errorf("keep unfinished uploads: %w", err)
 		}
 	}
-	d.sweep(now)
+	d.sweep(uploadsFolder, now)
+	d.sweep(spoolFolder, now)
 	return d, nil
 }
 
-func (d *Disk) sweep(now time.Time) {
-	folder, err := d.root.Open(uploadsFolder)
+func (d *Disk) sweep(name string, now time.Time) {
+	folder, err := d.root.Open(name)
 	if err != nil {
 		return
 	}
@@ -58,7 +60,7 @@ func (d *Disk) sweep(now time.Time) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if err == nil && now.Sub(info.ModTime()) > unfinishedLife {
-			d.root.Remove(uploadsFolder + "/" + e.Name()) // if it stays, it is tried next time
+			d.root.Remove(name + "/" + e.Name()) // if it stays, it is tried next time
 		}
 	}
 }

@@ -32,7 +32,8 @@
 // A registry in trouble costs the others nothing: budget, breaker, windows and
 // lanes are its own, nobody who waits for it holds what others need, and buffers
 // are never waited for. A blob that broke off goes on where it stopped, in this
-// run or, with a [Ledger], in the next one.
+// run or, with a [Ledger], in the next one; where a registry can not, a [Spool]
+// saves reading the source again.
 //
 // Start reading at [Client] and [Copier]; request.go is the path of every
 // request, gate.go and health.go are what bounds them, deliver.go finds the

@@ -51,7 +51,7 @@ type counters struct {
 	mu                                                      sync.Mutex
 	requests                                                map[string]int64
 	received, sent, retries, throttled, mismatched, resumed int64
-	mounted, present                                        int64
+	mounted, present, spooled                               int64
 	quota                                                   *Quota
 }
 
@@ -102,6 +102,13 @@ func (c *counters) resume(n int64) {
 	c.resumed += n
 }
 
+// spool counts bytes that did not have to be read again.
+func (c *counters) spool(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spooled += n
+}
+
 // left keeps what the registry said last about its quota.
 func (c *counters) left(q Quota) {
 	c.mu.Lock()
@@ -131,6 +138,7 @@ func (c *counters) add(sum Counters) Counters {
 		Resumed:       sum.Resumed + c.resumed,
 		Mounted:       sum.Mounted + c.mounted,
 		Present:       sum.Present + c.present,
+		Spooled:       sum.Spooled + c.spooled,
 		Quota:         quota,
 	}
 }

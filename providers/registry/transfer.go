@@ -53,6 +53,7 @@ type transfer struct {
 	learned  int
 
 	source *feed // open while bytes are sent
+	spool  *spooled
 	failed error // what the source did, as far as it was seen
 	tried  int64 // offset of the last body
 	length int64 // and its length
@@ -79,6 +80,7 @@ func (w *work) upload(ctx context.Context, d providers.Descriptor, f *flight, op
 		furthest = max(furthest, t.at)
 		return t.blame, further, err
 	})
+	t.spool.leave(err != nil)
 	if err == nil {
 		w.to.counters.resume(t.resumed)
 		t.settle()
@@ -176,7 +178,7 @@ func (t *transfer) send(ctx context.Context) error {
 	}
 	from := t.marks.before(t.at)
 	t.marks.restart(from) // the later ones belong to bytes that are read again
-	source, leave, err := t.read(ctx, t.d, from.at)
+	source, leave, err := t.read(ctx, t.d, from.at, t.spooling(from.at))
 	if err != nil {
 		t.blame = t.from
 		return err
@@ -311,15 +313,17 @@ func (t *transfer) again(err error) error {
 func (t *transfer) sourceFailed(ctx context.Context, err error) error {
 	t.blame = t.from
 	failure := t.from.failure(ctx, &call{op: "read blob", on: t.job.From.At(t.d.Digest)}, err)
-	if !t.recalled { // else it may be our own memory that is wrong
+	wrong := providers.ClassOf(failure) == providers.Conflict
+	ours := t.recalled || wrong && t.spool.lied()
+	if !ours { // else it may be our own memory that is wrong
 		t.from.suspect(failure)
 	}
 	switch {
-	case providers.ClassOf(failure) == providers.Conflict && t.recalled:
-		// The state that an earlier run left may be what is wrong.
+	case wrong && ours:
+		// The state or the bytes that an earlier try left may be what is wrong.
 		t.drop()
 		return t.again(failure)
-	case t.mayTakeUp() && providers.ClassOf(failure) != providers.Conflict:
+	case t.mayTakeUp() && !wrong:
 		t.unsure = t.to.profile.Resume == ResumeAsk
 	default:
 		t.drop()
@@ -472,11 +476,12 @@ func (t *transfer) takeUp(ctx context.Context) {
 }
 
 // read opens the content of d from offset on, holding a slot at both
-// registries. Content that its digest tells (nothing, and the empty JSON object
+// registries. What the spool has of it goes first, and the source is opened when
+// it is its turn. Content that its digest tells (nothing, and the empty JSON object
 // of OCI artifacts) needs no request.
-func (w *work) read(ctx context.Context, d providers.Descriptor, offset int64) (f *feed, leave func(), err error) {
+func (w *work) read(ctx context.Context, d providers.Descriptor, offset int64, spool *spooled) (f *feed, leave func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	f = &feed{work: w, d: d, ctx: ctx, cancel: cancel, at: offset, opened: offset}
+	f = &feed{work: w, d: d, ctx: ctx, cancel: cancel, at: offset, opened: offset, spool: spool}
 	defer func() {
 		if err != nil {
 			cancel()
@@ -507,7 +512,10 @@ func (w *work) read(ctx context.Context, d providers.Descriptor, offset int64) (
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.content, err = w.client.getBlob(ctx, w.from, w.job.From, d, offset); err != nil {
+	if spool.waits() {
+		return f, func() { f.Close(); release() }, nil
+	}
+	if f.content, err = w.client.getBlob(ctx, w.from, w.job.From, d, offset, 0); err != nil {
 		release()
 		return nil, nil, err
 	}
@@ -524,14 +532,30 @@ type feed struct {
 
 	at     int64 // next byte
 	opened int64 // where content was opened
+	given  int64 // bytes that came out of the spool
+	spool  *spooled
 
 	mu      sync.Mutex
-	content io.ReadCloser
+	content io.ReadCloser // nil until the spool has given what it has
 }
 
 func (f *feed) Read(p []byte) (int, error) {
+	if n := f.spool.read(p); n > 0 {
+		f.at += int64(n)
+		f.given = f.at
+		return n, nil
+	}
+	if f.content == nil {
+		if f.at == f.d.Size {
+			return 0, io.EOF
+		}
+		if err := f.open(); err != nil {
+			return 0, err
+		}
+	}
 	for {
 		n, err := f.content.Read(p)
+		f.spool.add(p[:min(int64(n), f.d.Size-f.at)])
 		f.at += int64(n)
 		if n > 0 {
 			return n, nil
@@ -556,14 +580,21 @@ func (f *feed) reopen(cause error) error {
 		return err
 	}
 	r.counters.retry()
-	return r.again(f.ctx, func() error {
-		content, err := f.client.getBlob(f.ctx, r, f.job.From, f.d, f.at)
+	return f.open()
+}
+
+// open opens the source at the next byte.
+func (f *feed) open() error {
+	return f.from.again(f.ctx, func() error {
+		content, err := f.client.getBlob(f.ctx, f.from, f.job.From, f.d, f.at, f.given)
 		if err != nil {
 			return err
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.content.Close()
+		if f.content != nil {
+			f.content.Close()
+		}
 		f.content, f.opened = content, f.at
 		return nil
 	})
@@ -574,6 +605,9 @@ func (f *feed) Close() error {
 	f.cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.content == nil {
+		return nil
+	}
 	return f.content.Close()
 }
 

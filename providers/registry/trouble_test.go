@@ -390,7 +390,7 @@ func TestSignedAddressesAreNotShown(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = r.again(t.Context(), func() error {
-				body, err := c.getBlob(t.Context(), r, repo(source.Host(), "a"), providers.Descriptor{Digest: d.Digest(), Size: int64(len(d.Data))}, 0)
+				body, err := c.getBlob(t.Context(), r, repo(source.Host(), "a"), providers.Descriptor{Digest: d.Digest(), Size: int64(len(d.Data))}, 0, 0)
 				if err == nil {
 					body.Close()
 				}

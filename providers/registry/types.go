@@ -136,6 +136,7 @@ type Counters struct {
 	Resumed       int64            // blob bytes that were not moved again after a break
 	Mounted       int64            // blob bytes made present in a repository by a mount
 	Present       int64            // blob bytes that were in a repository already
+	Spooled       int64            // blob bytes that came out of the spool, not again from this registry; none is in Resumed
 	Quota         *Quota
 }
 

@@ -163,9 +163,10 @@ func rangeHeld(text string) (n int64, ok bool) {
 	return n + 1, true
 }
 
-// getBlob opens d for reading from offset on. The caller holds a slot of the
-// gate, verifies what it reads, and closes the reader.
-func (c *Client) getBlob(ctx context.Context, r *remote, repo providers.Repository, d providers.Descriptor, offset int64) (io.ReadCloser, error) {
+// getBlob opens d for reading from offset on; spooled of the bytes before it came
+// out of the spool. The caller holds a slot of the gate, verifies what it reads,
+// and closes the reader.
+func (c *Client) getBlob(ctx context.Context, r *remote, repo providers.Repository, d providers.Descriptor, offset, spooled int64) (io.ReadCloser, error) {
 	request := &call{op: "read blob", on: repo.At(d.Digest), method: http.MethodGet, endpoint: "blob",
 		url: r.url(repo.Path+"/blobs/"+string(d.Digest), nil), scopes: []string{scope(repo.Path, pull)}, bulk: true, held: true,
 		header: http.Header{"Accept-Encoding": {"identity"}}, ok: []int{http.StatusOK}}
@@ -186,7 +187,7 @@ func (c *Client) getBlob(ctx context.Context, r *remote, repo providers.Reposito
 		return nil, r.failure(ctx, request, err)
 	}
 	if resp.StatusCode == http.StatusPartialContent {
-		r.counters.resume(offset)
+		r.counters.resume(offset - spooled)
 		return resp.Body, nil
 	}
 	if offset == 0 {

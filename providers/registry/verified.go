@@ -89,8 +89,13 @@ func (v *verified) last(p []byte) (int, error) {
 // says: damage on the way, or somebody's doing. It is counted by registry.
 var errMismatch = errors.New("content does not match its digest")
 
-// broken is a source that ended before its time.
+// broken is a source that ended before its time. One that could not be opened
+// says itself what it is.
 func (v *verified) broken(err error) error {
+	var known *providers.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
