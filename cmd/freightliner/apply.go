@@ -15,6 +15,7 @@ import (
 	"freightliner/config"
 	"freightliner/executor"
 	"freightliner/planner"
+	"freightliner/providers/disk"
 	"freightliner/providers/registry"
 	"freightliner/statefile"
 )
@@ -28,6 +29,8 @@ type applyFlags struct {
 	maxDuration time.Duration
 	lockTimeout time.Duration
 	report      string
+	spool       string // of apply alone
+	spoolBytes  int64  // 0 for none
 }
 
 func (f *applyFlags) add(cmd *cobra.Command) {
@@ -49,6 +52,12 @@ func (f *applyFlags) check(cmd *cobra.Command, env map[string]string) (config.Va
 			return config.Variables{}, config.Limit{}, &usageError{cmd, "flag -" + name + ": must not be negative", ""}
 		}
 	}
+	if f.spool != "" {
+		var ok bool
+		if f.spoolBytes, ok = config.ParseSize(f.spool); !ok {
+			return config.Variables{}, config.Limit{}, &usageError{cmd, "flag -spool: want a size, such as 20GB or 512MiB", ""}
+		}
+	}
 	return f.planFlags.check(cmd, env)
 }
 
@@ -67,6 +76,7 @@ and only the rest is done.`,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.approve, "approve", "", "do it only if the plan's id is `ID`, or begins with it (8 digits or more)")
+	cmd.Flags().StringVar(&f.spool, "spool", "", "keep up to `SIZE`, such as 20GB, of large blobs on disk, so that an upload that starts again does not read the source again (default: nothing)")
 	return cmd
 }
 
@@ -134,9 +144,10 @@ type application struct {
 	config  *config.Config // nil when a saved plan needed none
 	plan    *planner.Plan
 	client  *registry.Client
-	private *os.Root          // .freightliner, once it is open
-	summary *executor.Summary // nil until something was tried
-	because map[int]string    // why actions were skipped
+	private *os.Root            // .freightliner, once it is open
+	spool   *registry.DiskSpool // nil for none
+	summary *executor.Summary   // nil until something was tried
+	because map[int]string      // why actions were skipped
 	retries int
 }
 
@@ -259,6 +270,9 @@ func (a *application) prepare(ctx context.Context, place *statePlace) error {
 	if kept := a.keep(place); kept != nil {
 		options.Ledger, options.Learned = kept, kept
 	}
+	if a.openSpool(); a.spool != nil {
+		options.Spool = a.spool
+	}
 	a.client = a.connect(options)
 	if a.file != "" {
 		a.showPlan(a.plan, nil, a.flags.full)
@@ -293,6 +307,27 @@ func (a *application) keep(place *statePlace) *registry.Disk {
 	}
 	a.log.Warn("unfinished uploads are not kept", "error", clean(err.Error()))
 	return nil
+}
+
+// openSpool opens the spool that was asked for, beside what keep opened. It only
+// saves time too, so without it blobs go as if it were not asked for, and that is
+// said.
+func (a *application) openSpool() {
+	if a.flags.spoolBytes == 0 {
+		return
+	}
+	err := errors.New("its directory is not to be had")
+	if a.private != nil {
+		a.spool, err = registry.SpoolOnDisk(disk.OS(a.private), a.flags.spoolBytes)
+	}
+	a.tellSpool(err)
+}
+
+// tellSpool warns of trouble with the spool.
+func (a *application) tellSpool(err error) {
+	if err != nil {
+		a.diagnose(config.Diagnostics{{Warning: true, Summary: "the spool can not be used, and large blobs go without it: " + err.Error()}})
+	}
 }
 
 // checkApproval holds the plan against the id that was approved.
@@ -412,6 +447,9 @@ func (a *application) execute(parent context.Context, lock *statefile.Lock, plac
 	a.checkpoint(place, kept, closeErr == nil && !signals.second.Load())
 	signals.end()
 	a.tellStats(a.client)
+	if a.spool != nil {
+		a.tellSpool(a.spool.Trouble())
+	}
 	for _, note := range journal.Notes() {
 		fmt.Fprintln(a.out, clean(note))
 	}

@@ -3,9 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"freightliner/providers/registry/registrytest"
 )
 
 // readonly DIR: nobody can write there. Root may write anywhere, so for root it
@@ -34,3 +38,32 @@ func (w *world) fullDisk(ts *testscript.TestScript, args []string) {
 
 // mayMount reports whether we are root.
 func mayMount() bool { return os.Geteuid() == 0 }
+
+// A spool without room: the layer goes without it, and one warning says so.
+func TestNoRoomForTheSpool(t *testing.T) {
+	if !mayMount() {
+		t.Skip("only root can mount a full file system")
+	}
+	m, _, destination, layer := newSpoolMirror(t)
+	dir := filepath.Join(m.dir, ".freightliner", "spool")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	destination.Faults.Add(registrytest.Fault{Method: "PUT", Path: layer.Digest().Hex(), CutRequest: spoolLayer / 2})
+	out := m.run(exitDone, "apply", "-auto-approve", "-spool", "200MB")
+	if n := strings.Count(out, "Warning: the spool can not be used"); n != 1 {
+		t.Errorf("warned %d times:\n%s", n, out)
+	}
+	registrytest.VerifyTree(t, destination.Host())
+	if names := spooledFiles(t, m); len(names) != 0 {
+		t.Errorf("left in the spool: %v", names)
+	}
+}

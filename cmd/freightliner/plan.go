@@ -222,7 +222,7 @@ func (s *session) tellStats(client *registry.Client) {
 		return
 	}
 	for host, c := range client.Stats() {
-		s.log.Info("requests so far", "registry", host, "requests", c.Requests, "retries", c.Retries, "throttled", c.Throttled, "received", c.BytesReceived, "sent", c.BytesSent, "mounted", c.Mounted, "present", c.Present, "resumed", c.Resumed)
+		s.log.Info("requests so far", "registry", host, "requests", c.Requests, "retries", c.Retries, "throttled", c.Throttled, "received", c.BytesReceived, "sent", c.BytesSent, "mounted", c.Mounted, "present", c.Present, "resumed", c.Resumed, "spooled", c.Spooled)
 	}
 }
 

@@ -19,6 +19,7 @@ type wireCounts struct {
 	Mounted   int64 `json:"bytes_mounted"`
 	Present   int64 `json:"bytes_present"`
 	Resumed   int64 `json:"bytes_resumed"`
+	Spooled   int64 `json:"bytes_spooled"`
 }
 
 // wireReport is what really went to one registry, for the summary and the report.
@@ -34,7 +35,7 @@ type wireProgress struct {
 }
 
 func wireOf(c registry.Counters) wireCounts {
-	return wireCounts{c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent, c.Mounted, c.Present, c.Resumed}
+	return wireCounts{c.Retries, c.Throttled, c.Mismatched, c.BytesReceived, c.BytesSent, c.Mounted, c.Present, c.Resumed, c.Spooled}
 }
 
 func requestsOf(c registry.Counters) (n int64) {
@@ -96,7 +97,7 @@ func wirePhrase(c registry.Counters) string {
 	for _, part := range []struct {
 		n    int64
 		word string
-	}{{c.BytesSent, "sent"}, {c.BytesReceived, "received"}, {c.Mounted, "mounted"}, {c.Present, "there already"}, {c.Resumed, "resumed"}} {
+	}{{c.BytesSent, "sent"}, {c.BytesReceived, "received"}, {c.Mounted, "mounted"}, {c.Present, "there already"}, {c.Resumed, "resumed"}, {c.Spooled, "from the spool"}} {
 		if part.n > 0 {
 			parts = append(parts, size(part.n)+" "+part.word)
 		}

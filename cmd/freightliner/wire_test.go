@@ -23,7 +23,7 @@ func sampleCounters() map[string]registry.Counters {
 	return map[string]registry.Counters{
 		"mirror.prod": {Requests: map[string]int64{"POST upload": 2, "PUT upload": 1}, BytesReceived: 7, BytesSent: 1000,
 			Retries: 3, Throttled: 1, Mismatched: 2, Resumed: 40, Mounted: 30, Present: 20},
-		"ghcr.io": {Requests: map[string]int64{"GET blob": 2744}, BytesReceived: 1300},
+		"ghcr.io": {Requests: map[string]int64{"GET blob": 2744}, BytesReceived: 1300, Spooled: 900},
 		"quay.io": {Requests: map[string]int64{}},
 	}
 }
@@ -40,7 +40,7 @@ func TestWireLines(t *testing.T) {
 		return out.String()
 	}
 	want := `Apply complete! 3 done; 0 B moved, 0 B there already, in 1s.
-  ghcr.io: 2,744 requests, 1.3 kB received
+  ghcr.io: 2,744 requests, 1.3 kB received, 900 B from the spool
   mirror.prod: 3 requests, 1.0 kB sent, 7 B received, 30 B mounted, 20 B there already, 40 B resumed, 3 retries, 1 throttled, 2 with wrong content
 `
 	if diff := cmp.Diff(want, conclude(sampleCounters())); diff != "" {

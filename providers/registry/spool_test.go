@@ -268,8 +268,8 @@ func TestSpoolOverARestart(t *testing.T) {
 			if offsets := s.ranges(s.layers[0]); len(offsets) != 1 || offsets[0] != all*8/10 {
 				t.Errorf("the source was read from %v, want from %d", offsets, all*8/10)
 			}
-			if got.BytesReceived > all*21/100 || got.Spooled != all*8/10 {
-				t.Errorf("%d bytes read and %d spooled, of %d", got.BytesReceived, got.Spooled, all)
+			if got.BytesReceived > all*21/100 || got.Spooled != all*8/10 || got.Resumed != 0 {
+				t.Errorf("%d bytes read, %d spooled and %d resumed, of %d", got.BytesReceived, got.Spooled, got.Resumed, all)
 			}
 			s.wantEmpty(t)
 		})
