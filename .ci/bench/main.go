@@ -30,6 +30,7 @@ type bench struct {
 	parallel      int
 	deep          bool
 	scale         float64
+	left          []string // folders of runs that are over
 }
 
 func main() {
@@ -95,6 +96,7 @@ func (b *bench) run(ctx context.Context, program, peerDir string, workloads, too
 		}
 	}
 	b.names = workloads
+	defer b.remove()
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
