@@ -668,3 +668,54 @@ func TestThePlansReadsServeTheApply(t *testing.T) {
 		}
 	}
 }
+
+// Of what a plan does not look for, as the signatures of images that move, an
+// apply asks by the requests that open the uploads, once it is known that the
+// registry answers that: a saved plan's apply begins without knowing anything.
+func TestLooksOfAnApply(t *testing.T) {
+	for _, saved := range []bool{false, true} {
+		t.Run(fmt.Sprint("saved ", saved), func(t *testing.T) {
+			b := newBench(t)
+			b.options = func(o *registry.Options) {
+				o.Kinds = []registry.Kind{{Name: "generic", Profile: registry.Profile{Look: registry.LookMount}}}
+			}
+			base := registrytest.Layer(1, 500)
+			push := func(seed uint64) (images []*registrytest.Artifact) {
+				for i := range uint64(6) {
+					image := registrytest.Image(seed+i, base, registrytest.Layer(seed+100+i, 200))
+					registrytest.Push(t, b.source.Host(), "acme/app", fmt.Sprint("v", i), image)
+					images = append(images, image)
+				}
+				return images
+			}
+			push(1000)
+			b.apply(b.plan())
+			for i, image := range push(2000) {
+				registrytest.PushReferrer(t, b.source.Host(), "acme/app", registrytest.SBOM(image, uint64(i)))
+			}
+			client := b.client()
+			p := b.plan(func(in *planner.Input) { in.Client = client })
+			if p.Saved = saved; saved {
+				client = b.client()
+			}
+			b.destination.Recorder.Reset()
+			summary := executor.Apply(context.Background(), p, executor.Run{State: b.state(), Journal: &brokenJournal{left: 1000}, Client: client}, executor.Options{Parallelism: 1})
+			expect(t, summary, "done 12 (already 0), failed 0, skipped 0, stale 0, not started 0")
+			// Six configs and layers, six SBOMs and their common config; with a saved plan
+			// the shared layer, which it finds there. One request finds out.
+			missing := 6*2 + 6 + 1
+			if n := b.destination.Recorder.Count("PUT upload"); n != missing {
+				t.Errorf("%d uploads, want %d", n, missing)
+			}
+			looks, opened := b.destination.Recorder.Count("HEAD blob"), b.destination.Recorder.Count("POST upload")
+			if !saved && (looks != 0 || opened != missing+1) {
+				t.Errorf("%d HEADs of blobs and %d POSTs, want none and %d", looks, opened, missing+1)
+			}
+			// Until one is known to be there, the blobs of the first image are looked for by HEAD.
+			if saved && looks > 3 {
+				t.Errorf("%d HEADs of blobs, want at most 3", looks)
+			}
+			registrytest.VerifyTree(t, b.destination.Host())
+		})
+	}
+}

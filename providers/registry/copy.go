@@ -317,6 +317,9 @@ func (w *work) repair(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
+	if len(gone) > 0 {
+		w.to.looking.settle(lookByHead) // one of them may have been found by a mount that was none
+	}
 	for _, blob := range gone {
 		err := again.deliver(ctx, blob)
 		if err != nil && (!IsForeign(blob.MediaType) || providers.ClassOf(err) != providers.NotFound) {

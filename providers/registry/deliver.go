@@ -20,8 +20,8 @@ const followLimit = time.Minute
 //	in another repository of the registry? ----> mount            (POST)
 //	   refused: go on in the session it opened
 //	on its way to another repository? ---------> wait, then mount
-//	the repository is not new? ----------------> look            (HEAD)
-//	not there --------------------------------> upload           (POST, GET -> PUT)
+//	the repository is not new? ----------------> look            (HEAD, or a POST: see [looking])
+//	not there --------------------------------> upload           (POST unless it was, GET -> PUT)
 func (w *work) deliver(ctx context.Context, d providers.Descriptor) error {
 	if err := w.moving.Acquire(ctx, 1); err != nil {
 		return err
@@ -89,10 +89,11 @@ func (w *work) bring(ctx context.Context, d providers.Descriptor, f *flight) err
 		defer w.known().unlead(w.job.To.Host, d.Digest, f)
 	}
 	if !w.job.Fresh && !w.known().isMissing(w.job.To, d.Digest) {
-		there, err := w.client.headBlob(ctx, w.to, w.job.To, d.Digest, pullPush)
+		there, opened, err := w.look(ctx, d, open)
 		if err != nil {
 			return err
 		}
+		open = opened
 		if there {
 			if !w.repairing { // what is found then was counted when it came
 				w.found(Progress{Skipped: d.Size, Blobs: 1})

@@ -36,6 +36,7 @@
 // saves reading the source again.
 //
 // Start reading at [Client] and [Copier]; request.go is the path of every
-// request, gate.go and health.go are what bounds them, deliver.go finds the
-// cheapest way of a blob, transfer.go moves its bytes, tagging.go writes tags.
+// request, gate.go and health.go are what bounds them, deliver.go and look.go
+// find the cheapest way of a blob, transfer.go moves its bytes, tagging.go writes
+// tags.
 package registry

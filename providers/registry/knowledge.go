@@ -16,7 +16,8 @@ type knowledge struct {
 	manifests map[providers.Repository]map[providers.Digest]bool
 	count     int // of manifests
 	unmounted map[mountKey]bool
-	absent    map[manifestKey]bool // blobs that a look did not find, so that a plan's look serves its apply
+	samples   map[providers.Repository]providers.Digest // a blob of each repository
+	absent    map[manifestKey]bool                      // blobs that a look did not find, so that a plan's look serves its apply
 	flights   map[flightKey]*flight
 }
 
@@ -57,7 +58,7 @@ type flight struct {
 const maxKnownManifests = 1 << 18
 
 func newKnowledge() *knowledge {
-	return &knowledge{blobs: map[blobKey]*places{}, manifests: map[providers.Repository]map[providers.Digest]bool{}, unmounted: map[mountKey]bool{}, absent: map[manifestKey]bool{}, flights: map[flightKey]*flight{}}
+	return &knowledge{blobs: map[blobKey]*places{}, manifests: map[providers.Repository]map[providers.Digest]bool{}, unmounted: map[mountKey]bool{}, samples: map[providers.Repository]providers.Digest{}, absent: map[manifestKey]bool{}, flights: map[flightKey]*flight{}}
 }
 
 // place is the entry of a blob; the caller holds the lock.
@@ -94,6 +95,16 @@ func (k *knowledge) addBlob(repo providers.Repository, d providers.Digest) {
 	if p.first == "" {
 		p.first = repo.Path
 	}
+	if k.samples[repo] == "" {
+		k.samples[repo] = d
+	}
+}
+
+// sample is a blob that is known to be in repo; empty when none is.
+func (k *knowledge) sample(repo providers.Repository) providers.Digest {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.samples[repo]
 }
 
 // missing notes that a look for d in repo did not find it. When somebody puts
@@ -114,6 +125,9 @@ func (k *knowledge) forgetBlob(repo providers.Repository, d providers.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.absent, manifestKey{repo, d})
+	if k.samples[repo] == d {
+		delete(k.samples, repo)
+	}
 	if p := k.blobs[blobKey{repo.Host, d}]; p != nil {
 		delete(p.repos, repo.Path)
 	}

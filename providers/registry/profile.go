@@ -25,6 +25,7 @@ type Profile struct {
 	Resume    Resume   // what is left of an upload that broke off
 	Mount     Mount
 	Tags      Tags
+	Look      Look
 	Create    Create // what must be there before the first push
 	// Full are words of a refusal that say that a quota is used up, for registries
 	// that do so by a status which means something else; see [ErrFull].
@@ -81,6 +82,25 @@ type Tags uint8
 const (
 	TagsProbe  Tags = iota // the first request with several finds out
 	TagsSingly             // they can not: one request for each
+)
+
+// Look says how a blob may be looked for that is sent when it is not there.
+type Look uint8
+
+const (
+	// LookHead is a HEAD of it. Harbor keeps what was asked for this way from its
+	// garbage collection, and hides what is being collected (goharbor/harbor
+	// src/server/middleware/blob/head_blob.go). At ECR mounts have conditions, so
+	// that their refusal does not mean that a blob is missing. What a mount does
+	// beside linking is not published for the others.
+	LookHead Look = iota
+	// LookMount is a mount of it from its own repository, which opens the upload
+	// when it is not there. When it is, distribution looks at the link and writes it
+	// again (registry/storage/linkedblobstore.go: 3.1 beside it and renamed; 2.8 on
+	// a file system in place, as it does with a tag at each push); GitLab does
+	// nothing (its registry/handlers/blobupload.go, dbMountBlob); zot looks
+	// (pkg/api/routes.go, CreateBlobUpload).
+	LookMount
 )
 
 // Create says what must exist before a push.

@@ -36,6 +36,7 @@ type remote struct {
 	health    health
 	lessons   lessons
 	tagging   tagging
+	looking   looking
 	budget    budget
 	auth      *authorizer
 

@@ -37,16 +37,18 @@ func (s *session) move(r *remote, base *url.URL, location string) error {
 // openUpload starts an upload of d to repo. With from, the registry is asked to
 // mount the blob of that repository instead: mounted then says that it did, and
 // otherwise the session that it opened in the same answer is used, so a refused
-// mount costs nothing.
+// mount costs nothing. Mounting from repo itself asks whether the blob is there.
 func (c *Client) openUpload(ctx context.Context, r *remote, repo providers.Repository, d providers.Digest, from string) (s *session, mounted bool, err error) {
 	request := &call{op: "open upload to", on: repo.At(d), method: http.MethodPost, endpoint: "upload",
 		url: r.url(repo.Path+"/blobs/uploads/", nil), scopes: []string{scope(repo.Path, pullPush)},
 		ok: []int{http.StatusAccepted}}
 	if from != "" {
-		request.op, request.endpoint = "mount blob into", "mount"
 		request.url = r.url(repo.Path+"/blobs/uploads/", url.Values{"mount": {string(d)}, "from": {from}})
-		request.scopes = append(request.scopes, scope(from, pull))
 		request.ok = append(request.ok, http.StatusCreated)
+	}
+	if from != "" && from != repo.Path {
+		request.op, request.endpoint = "mount blob into", "mount"
+		request.scopes = append(request.scopes, scope(from, pull))
 	}
 	err = r.exchange(ctx, request, func(resp *http.Response) error {
 		if _, err := readBody(resp, maxError); err != nil {

@@ -9,6 +9,7 @@ func Kind() registry.Kind {
 		Profile: registry.Profile{
 			Page:    1000, // distribution refuses more, it does not cut (registry/handlers/catalog.go)
 			Uploads: []registry.Upload{registry.UploadPut, registry.UploadChunks, registry.UploadPatch},
+			Look:    registry.LookMount,
 		},
 		TokenHosts: tokenHosts,
 	}

@@ -14,6 +14,7 @@ func Kind(env func(name string) string) registry.Kind {
 			Page:    100,
 			Catalog: registry.CatalogNone, // only an administrator's token has it
 			Uploads: []registry.Upload{registry.UploadPut, registry.UploadChunks},
+			Look:    registry.LookMount,
 			// docs.gitlab.com/administration/packages/container_registry_metadata_database:
 			// the referrers API depends on the version.
 			Referrers: registry.ReferrersProbe,

@@ -13,7 +13,9 @@ func Kind() registry.Kind {
 			Uploads:  []registry.Upload{registry.UploadPut, registry.UploadChunks},
 			// Harbor writes down the tag in the path alone, whatever the registry
 			// underneath makes of a query (goharbor/harbor src/server/registry/manifest.go).
-			Tags:   registry.TagsSingly,
+			Tags: registry.TagsSingly,
+			// A HEAD keeps a blob from the garbage collection, a mount does not.
+			Look:   registry.LookHead,
 			Create: registry.CreateTop,
 			// 403 DENIED since 2.0 (goharbor/harbor #11527), 412 before.
 			Full: []string{"will exceed the configured upper limit"},
