@@ -120,7 +120,7 @@ func TestTagThatGoesWhileItIsListed(t *testing.T) {
 	b := newBench(t)
 	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 2, Prefix: "acme"})
 	gate := registrytest.NewGate(t)
-	b.source.Faults.Add(registrytest.Fault{Method: "HEAD", Path: "v1.0.0$", Gate: gate})
+	b.source.Faults.Add(registrytest.Fault{Method: "GET", Path: "v1.0.0$", Gate: gate})
 	planned := make(chan *planner.Plan, 1)
 	in := planner.Input{Config: b.config(), State: b.state(), Client: b.client()}
 	go func() {

@@ -355,7 +355,7 @@ func (o *observer) tag(ctx context.Context, l lookup, w *tagWorld) error {
 	if f, ok := l.coming[w.tag]; ok {
 		w.source, w.feeder = f.digest, true
 	} else {
-		d, err := o.head(ctx, l.from, w.tag, l.source)
+		d, err := o.sourceDigest(ctx, l, w.tag)
 		if err != nil {
 			return err
 		}
@@ -382,6 +382,19 @@ func (o *observer) fix(ctx context.Context, l lookup, w *tagWorld) (err error) {
 		w.fixed, err = o.client.Immutable(ctx, l.to, w.tag)
 	}
 	return err
+}
+
+// sourceDigest is head of a source tag. One that the destination does not have is
+// read at once, as it will be anyhow.
+func (o *observer) sourceDigest(ctx context.Context, l lookup, tag string) (providers.Digest, error) {
+	if _, listed := slices.BinarySearch(l.destination.Tags, tag); listed || l.source.Digests[tag] != "" {
+		return o.head(ctx, l.from, tag, l.source)
+	}
+	d, err := o.client.Resolve(ctx, l.from, tag)
+	if providers.ClassOf(err) == providers.NotFound {
+		return "", nil
+	}
+	return d, err
 }
 
 // head is the digest of a tag, empty when it does not exist. A listing saves

@@ -6,8 +6,8 @@ package main
 //
 //	source       catalog pages of 1,000
 //	             + 1 tag list for each repository
-//	             + 1 HEAD for each tag
-//	             + 1 GET for each distinct manifest that the destination lacks
+//	             + 1 HEAD for each tag that is at the destination, 1 GET for each other
+//	             + 1 GET for each further distinct manifest that the destination lacks
 //	             + 1 GET for each distinct blob that the destination lacks
 //	destination  1 tag list for each repository
 //	             + 1 HEAD for each tag that is there already
@@ -52,10 +52,13 @@ func least(before, after *corpus) minimum {
 		}
 	}
 	heads := 0
+	read := map[string]bool{} // new manifests that the GET of a tag gives
 	for at, digest := range all.tags {
 		was, there := old.tags[at]
 		if there {
 			heads++
+		} else if !old.manifests[digest] {
+			read[digest] = true
 		}
 		if was == digest {
 			continue
@@ -68,7 +71,7 @@ func least(before, after *corpus) minimum {
 		moves++
 	}
 	repositories := len(after.Repositories)
-	m.source = (repositories+999)/1000 + repositories + len(all.tags) + newManifests + m.blobs
+	m.source = (repositories+999)/1000 + repositories + len(all.tags) + newManifests - len(read) + m.blobs
 	m.destination = repositories + heads + 2*m.blobs + (newPairs - m.blobs) + newHeld + moves
 	return m
 }

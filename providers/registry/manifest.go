@@ -95,6 +95,28 @@ func (c *Client) Manifest(ctx context.Context, repo providers.Repository, ref st
 	return c.getManifest(ctx, r, repo, ref, pull)
 }
 
+// Resolve is the digest of a tag whose manifest the caller is going to read: one
+// GET tells both, and leaves the manifest in memory. Where such reads are counted
+// against a quota it is a HEAD, since tags may share a manifest that is in memory
+// already.
+//
+// Errors: as for [Client.Manifest].
+func (c *Client) Resolve(ctx context.Context, repo providers.Repository, tag string) (providers.Digest, error) {
+	r, err := c.at("read manifest", repo, tag)
+	if err != nil {
+		return "", err
+	}
+	if r.metered() {
+		d, err := c.head(ctx, r, repo, tag, pull)
+		return d.Digest, err
+	}
+	m, err := c.getManifest(ctx, r, repo, tag, pull)
+	if err != nil {
+		return "", err
+	}
+	return m.Digest, nil
+}
+
 func (c *Client) getManifest(ctx context.Context, r *remote, repo providers.Repository, ref, actions string) (*Manifest, error) {
 	if digest := providers.Digest(ref); strings.Contains(ref, ":") {
 		if m := c.cache.get(digest); m != nil {

@@ -106,3 +106,44 @@ func TestRecalledAndLost(t *testing.T) {
 	mustCopy(t, NewCopier(c), Job{From: repo(source.Host(), "a"), To: to, Root: newImage.Digest(), Tags: []string{"1"}})
 	registrytest.VerifyTree(t, dest.Host())
 }
+
+// A tag that is going to be read costs one request where reads are free. Where they
+// are counted, two tags of one manifest cost one read.
+func TestResolve(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		metered bool
+		want    map[string]int
+	}{
+		{"reads are free", false, map[string]int{"GET manifest": 2}},
+		{"reads are counted", true, map[string]int{"HEAD manifest": 2, "GET manifest": 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			source := registrytest.Start(t)
+			image, from := registrytest.Image(1), repo(source.Host(), "a")
+			registrytest.Push(t, source.Host(), "a", "1", image)
+			registrytest.Push(t, source.Host(), "a", "latest", image)
+			c := plainClient(t, source.Host())
+			source.Recorder.Reset()
+			if tt.metered {
+				r, err := c.remoteFor(from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.counters.left(Quota{Limit: 100, Remaining: 90})
+			}
+			for _, tag := range []string{"1", "latest"} {
+				d, err := c.Resolve(t.Context(), from, tag)
+				if err != nil || d != image.Digest() {
+					t.Fatalf("%s is %s, %v; want %s", tag, d, err, image.Digest())
+				}
+				if _, err := c.Manifest(t.Context(), from, string(d)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(tt.want, source.Recorder.Counts()); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
