@@ -21,6 +21,8 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"freightliner/providers"
 )
 
 // libraryFunction is one function of the language. None reads the environment,
@@ -519,7 +521,7 @@ func roomFor(env *functionEnv, n int) error {
 	return nil
 }
 
-var formatVerb = regexp.MustCompile(`%[-+ #0]*(\d*)(?:\.(\d*))?(?:\[\d+\])?([a-zA-Z%]?)`)
+var formatVerb = providers.Pattern(`%[-+ #0]*(\d*)(?:\.(\d*))?(?:\[\d+\])?([a-zA-Z%]?)`)
 
 // judgeFormat bounds widths and precisions (cty does not), the number of times
 // an argument can be repeated, and numbers made from text.
@@ -528,7 +530,7 @@ func judgeFormat(env *functionEnv, args []cty.Value) error {
 		return nil
 	}
 	layout := args[0].AsString()
-	verbs := formatVerb.FindAllStringSubmatch(layout, -1)
+	verbs := formatVerb().FindAllStringSubmatch(layout, -1)
 	room := len(layout)
 	for _, verb := range verbs {
 		for _, digits := range verb[1:3] {

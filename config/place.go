@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -26,8 +25,8 @@ var hubAliases = map[string]string{
 // manifests": lower-case components with single separators, and tags of at most
 // 128 characters.
 var (
-	componentGrammar = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
-	tagGrammar       = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]*$`)
+	componentGrammar = providers.Pattern(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+	tagGrammar       = providers.Pattern(`^[a-zA-Z0-9_][a-zA-Z0-9._-]*$`)
 )
 
 const maxTag = 128
@@ -101,7 +100,7 @@ func parsePath(s string) error {
 			return mistakef("", "a repository name has no empty part: %q", providers.Printable(s, 120))
 		case part != strings.ToLower(part):
 			return mistakef(fmt.Sprintf("did you mean `%s`?", strings.ToLower(s)), "a repository name is lower case: %q", providers.Printable(s, 120))
-		case !componentGrammar.MatchString(part):
+		case !componentGrammar().MatchString(part):
 			return mistakef("", "a part of a repository name is letters a-z and digits, joined by one of . _ __ or dashes: %q", providers.Printable(part, 120))
 		}
 	}
@@ -138,7 +137,7 @@ func parsePlace(s string) (providers.Repository, error) {
 
 func noHost(s string) error {
 	hint := ""
-	if name := strings.ToLower(s); name != "" && len(name) < 100 && componentGrammar.MatchString(strings.SplitN(name, ":", 2)[0]) {
+	if name := strings.ToLower(s); name != "" && len(name) < 100 && componentGrammar().MatchString(strings.SplitN(name, ":", 2)[0]) {
 		hint = fmt.Sprintf("did you mean `docker.io/library/%s`?", name)
 	} else if name != "" && len(name) < 100 && !strings.ContainsAny(name, "@ ") {
 		hint = fmt.Sprintf("did you mean `docker.io/%s`?", name)
@@ -189,7 +188,7 @@ func parseTag(tag string) error {
 		return mistakef("", "the tag is empty")
 	case len(tag) > maxTag:
 		return mistakef("", "a tag has at most %d characters, this has %d", maxTag, len(tag))
-	case !tagGrammar.MatchString(tag):
+	case !tagGrammar().MatchString(tag):
 		return mistakef("", "a tag is letters, digits, and _ . - (the last two not at the start): %q", providers.Printable(tag, 140))
 	}
 	return nil
@@ -212,7 +211,7 @@ var kindRules = []struct{ host, kind string }{
 
 // ecrHost is a private ECR registry: account.dkr.ecr.region.amazonaws.com, also
 // the FIPS endpoints and the partition in China.
-var ecrHost = regexp.MustCompile(`^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$`)
+var ecrHost = providers.Pattern(`^[0-9]{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$`)
 
 // kindOf infers the kind of registry from host[:port]. The cloud's credentials
 // are offered by kind, so the match is exact on the parsed host: neither
@@ -224,7 +223,7 @@ func kindOf(host string) string {
 		}
 		host = host[:i]
 	}
-	if ecrHost.MatchString(host) {
+	if ecrHost().MatchString(host) {
 		return "ecr"
 	}
 	for _, rule := range kindRules {

@@ -161,7 +161,7 @@ func (s *scope) resourceLabels(name, kind string) map[string]string {
 		s.l.found.errorAt(at, "too many labels", fmt.Sprintf("A repository has %d at most, these are %d.", rules.most, len(labels)), "")
 	}
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if !rules.name.MatchString(key) || strings.HasPrefix(strings.ToLower(key), "aws:") || !rules.value.MatchString(labels[key]) {
+		if !rules.name().MatchString(key) || strings.HasPrefix(strings.ToLower(key), "aws:") || !rules.value().MatchString(labels[key]) {
 			s.l.found.errorAt(at, fmt.Sprintf("bad label %q", providers.Printable(key, 60)), rules.words, "")
 		}
 	}
@@ -171,16 +171,16 @@ func (s *scope) resourceLabels(name, kind string) map[string]string {
 // labelRules are what a cloud takes as labels of a resource.
 type labelRules struct {
 	most        int
-	name, value *regexp.Regexp
+	name, value func() *regexp.Regexp
 	words       string
 }
 
 var (
 	// docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html, "Tag restrictions"
-	awsLabels = labelRules{50, regexp.MustCompile(`^.{1,128}$`), regexp.MustCompile(`^.{0,256}$`),
+	awsLabels = labelRules{50, providers.Pattern(`^.{1,128}$`), providers.Pattern(`^.{0,256}$`),
 		"A name has 1 to 128 characters and does not begin with aws:, a value has at most 256."}
 	// docs.cloud.google.com/resource-manager/docs/labels-overview, "Requirements for labels"
-	gcpLabels = labelRules{64, regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`), regexp.MustCompile(`^[a-z0-9_-]{0,63}$`),
+	gcpLabels = labelRules{64, providers.Pattern(`^[a-z][a-z0-9_-]{0,62}$`), providers.Pattern(`^[a-z0-9_-]{0,63}$`),
 		"A name begins with a letter and a name or value has at most 63 of a-z, 0-9, _ and -."}
 )
 
@@ -206,7 +206,7 @@ func (s *scope) hosts(name string) []string {
 	return hosts
 }
 
-var sizeGrammar = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`)
+var sizeGrammar = providers.Pattern(`^([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$`)
 
 var byteUnits = map[string]float64{
 	"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
@@ -215,7 +215,7 @@ var byteUnits = map[string]float64{
 // ParseSize reads a number of bytes, at least one, with or without a unit:
 // "50000000", "50MB", "1.5 GiB".
 func ParseSize(text string) (bytes int64, ok bool) {
-	match := sizeGrammar.FindStringSubmatch(text)
+	match := sizeGrammar().FindStringSubmatch(text)
 	if match == nil {
 		return 0, false
 	}
@@ -240,7 +240,7 @@ func (s *scope) bandwidth(name string) int64 {
 // helperGrammar keeps a helper's name to what can be a part of a program's
 // name: docker-credential-NAME is looked up in PATH, and a slash would lead
 // anywhere.
-var helperGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
+var helperGrammar = providers.Pattern(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
 
 // auth reads an auth block: exactly one method.
 func (s *scope) auth() *Auth {
@@ -265,7 +265,7 @@ func (s *scope) auth() *Auth {
 	if s.has("credential_helper") {
 		methods = append(methods, "credential_helper")
 		text, at, ok := s.text("credential_helper")
-		if ok && !helperGrammar.MatchString(text) {
+		if ok && !helperGrammar().MatchString(text) {
 			s.l.found.errorAt(at, "bad credential_helper", "It is the NAME of a program docker-credential-NAME: letters, digits, and _ . - inside.", "")
 		}
 		a.CredentialHelper = text

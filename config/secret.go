@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -357,7 +356,7 @@ func (s *scope) visible(name string, limit int) string {
 	return text
 }
 
-var spanGrammar = regexp.MustCompile(`^([0-9]{1,6})(d|h)$`)
+var spanGrammar = providers.Pattern(`^([0-9]{1,6})(d|h)$`)
 
 // span reads days or hours.
 func (s *scope) span(name string, least time.Duration) time.Duration {
@@ -365,7 +364,7 @@ func (s *scope) span(name string, least time.Duration) time.Duration {
 	if !ok {
 		return 0
 	}
-	match := spanGrammar.FindStringSubmatch(text)
+	match := spanGrammar().FindStringSubmatch(text)
 	if match != nil {
 		n, _ := strconv.Atoi(match[1])
 		unit := time.Hour

@@ -2,12 +2,13 @@ package config
 
 import (
 	"bytes"
-	"regexp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"freightliner/providers"
 )
 
 // syntax records what the parser said about a file. The body is what it could
@@ -81,7 +82,7 @@ func lowerFirst(s string) string {
 }
 
 // quotedName finds the name in hcl's messages about what is not expected.
-var quotedName = regexp.MustCompile(`^(?:An argument named|Blocks of type|No argument or block type is named) "([^"]*)"`)
+var quotedName = providers.Pattern(`^(?:An argument named|Blocks of type|No argument or block type is named) "([^"]*)"`)
 
 // unexpected records a diagnostic about a body that does not fit its schema,
 // with our own suggestion: hcl's are only about the same sort of thing, and
@@ -91,7 +92,7 @@ func (f *findings) unexpected(b *blockType, diag *hcl.Diagnostic) (meant string)
 	if len(f.list) >= maxDiagnostics {
 		return ""
 	}
-	match := quotedName.FindStringSubmatch(diag.Detail)
+	match := quotedName().FindStringSubmatch(diag.Detail)
 	if match == nil {
 		f.parser(diag, diag.Detail)
 		return ""

@@ -63,13 +63,13 @@ func newTagSelector(f config.TagFilter) (tagSelector, error) {
 // distribution-spec's fallback tag (sha256-<hex>) and cosign's
 // (sha256-<hex>.sig, .att, .sbom), of longer digests the first 64 digits. They
 // follow their subjects and are never selected as tags of their own.
-var referrerTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64}(\.[A-Za-z0-9._-]*)?$`)
+var referrerTag = providers.Pattern(`^sha(256|512)-[0-9a-f]{64}(\.[A-Za-z0-9._-]*)?$`)
 
 // pick returns the tags that are selected, sorted.
 func (s tagSelector) pick(tags []string) []string {
 	var picked []string
 	for _, tag := range tags {
-		if !referrerTag.MatchString(tag) && s.keeps(tag) {
+		if !referrerTag().MatchString(tag) && s.keeps(tag) {
 			picked = append(picked, tag)
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"regexp"
 
+	"freightliner/providers"
 	"freightliner/providers/disk"
 )
 
@@ -74,7 +74,7 @@ func keepBackup(fsys FS, name string) (note string) {
 	return ""
 }
 
-var tempSuffix = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var tempSuffix = providers.Pattern(`^[0-9a-f]{16}$`)
 
 // removeLeftovers removes temporary files of runs that were killed while they
 // replaced the state. The caller has the lock, so none of them is in use, and
@@ -86,7 +86,7 @@ func removeLeftovers(fsys FS, name string) (removed int, err error) {
 	}
 	prefix := path.Base(tempPrefix(name))
 	for _, found := range names {
-		if len(found) != len(prefix)+16 || found[:len(prefix)] != prefix || !tempSuffix.MatchString(found[len(prefix):]) {
+		if len(found) != len(prefix)+16 || found[:len(prefix)] != prefix || !tempSuffix().MatchString(found[len(prefix):]) {
 			continue
 		}
 		full := path.Join(path.Dir(name), found)

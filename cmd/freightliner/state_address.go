@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -32,13 +31,13 @@ type stateAddress struct {
 	digest string // the subject
 }
 
-var blockPattern = regexp.MustCompile(`^(tree|image)\.[\p{L}_][\p{L}\p{N}_-]*(\[(".*")\])?$`)
+var blockPattern = providers.Pattern(`^(tree|image)\.[\p{L}_][\p{L}\p{N}_-]*(\[(".*")\])?$`)
 
 // parseAddress reads an address that a state could hold.
 func parseAddress(text string) (stateAddress, error) {
 	a := stateAddress{text: text, block: planner.BlockOf(text)}
 	a.rest = text[len(a.block):]
-	m := blockPattern.FindStringSubmatch(a.block)
+	m := blockPattern().FindStringSubmatch(a.block)
 	if m == nil || providers.Printable(text, 1<<20) != text {
 		return a, fmt.Errorf("%s is not an address: want tree.NAME or image.NAME, and what is below", quoted(text))
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +41,7 @@ const (
 	keychainCap = 1 << 20
 )
 
-var helperGrammar = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+var helperGrammar = providers.Pattern(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // CredentialFiles are the usual places, in the order in which Docker and
 // containers/image search, for an environment given by env.
@@ -205,7 +204,7 @@ func (f *credentialFile) help(ctx context.Context, name, server string, run RunH
 		return &providers.Error{Class: providers.Denied, Op: op, On: on, Err: err,
 			Hint: fmt.Sprintf("%s names this helper. See what it says to: echo %s | %s get", f.name, providers.Printable(server, 100), on)}
 	}
-	if !helperGrammar.MatchString(name) {
+	if !helperGrammar().MatchString(name) {
 		return Credential{}, false, denied("run", on, fmt.Errorf("%s names a helper that can not be a program name", f.name))
 	}
 	if run == nil {

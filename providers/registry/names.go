@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"freightliner/providers"
@@ -11,8 +10,8 @@ import (
 // Names from the wire end in URLs, messages and state, so they pass the
 // grammar of the distribution-spec ("Pulling manifests") first.
 var (
-	repositoryGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagGrammar        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	repositoryGrammar = providers.Pattern(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar        = providers.Pattern(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
 // CheckRepository reports why path can not be a repository name: the grammar
@@ -21,7 +20,7 @@ func CheckRepository(path string) error {
 	if len(path) > 255 {
 		return fmt.Errorf("repository name %s: %d characters, 255 are allowed", providers.Printable(path, 60), len(path))
 	}
-	if !repositoryGrammar.MatchString(path) {
+	if !repositoryGrammar().MatchString(path) {
 		return fmt.Errorf("repository name %q: want lower-case letters, digits and single . _ - between them, in segments separated by /", providers.Printable(path, 80))
 	}
 	return nil
@@ -43,7 +42,7 @@ func (r *remote) checkParts(path string) error {
 // CheckTag reports why tag can not be a tag: the grammar of the
 // distribution-spec, 1 to 128 characters.
 func CheckTag(tag string) error {
-	if !tagGrammar.MatchString(tag) {
+	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("tag %q: want 1 to 128 letters, digits, . _ -, not starting with . or -", providers.Printable(tag, 80))
 	}
 	return nil

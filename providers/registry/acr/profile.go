@@ -1,8 +1,7 @@
 package acr
 
 import (
-	"regexp"
-
+	"freightliner/providers"
 	"freightliner/providers/registry"
 )
 
@@ -36,6 +35,6 @@ func Kind(o Options) registry.Kind {
 
 // learn.microsoft.com/azure/container-registry/container-registry-get-started-portal:
 // the name is letters and digits, and may have a hash behind a hyphen.
-var hosts = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.azurecr\.(io|us|cn)(?::443)?$`)
+var hosts = providers.Pattern(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.azurecr\.(io|us|cn)(?::443)?$`)
 
-func serves(host string) bool { return hosts.MatchString(host) }
+func serves(host string) bool { return hosts().MatchString(host) }

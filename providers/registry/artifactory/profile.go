@@ -1,8 +1,7 @@
 package artifactory
 
 import (
-	"regexp"
-
+	"freightliner/providers"
 	"freightliner/providers/registry"
 )
 
@@ -18,11 +17,11 @@ func Kind() registry.Kind {
 			Create:    registry.CreateTop,
 			Referrers: registry.ReferrersProbe,
 		},
-		Serves:       hosts.MatchString,
+		Serves:       hosts().MatchString,
 		Repositories: repositories,
 		Missing:      missing,
 	}
 }
 
 // <name>.jfrog.io (jfrog.com/help, "Get Started with the JFrog Platform").
-var hosts = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.jfrog\.io(?::443)?$`)
+var hosts = providers.Pattern(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.jfrog\.io(?::443)?$`)

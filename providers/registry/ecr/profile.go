@@ -1,8 +1,7 @@
 package ecr
 
 import (
-	"regexp"
-
+	"freightliner/providers"
 	"freightliner/providers/registry"
 )
 
@@ -46,21 +45,21 @@ type place struct{ account, region, api string }
 
 var (
 	// docs.aws.amazon.com/general/latest/gr/ecr.html: the registry's endpoints.
-	classic = regexp.MustCompile(`^([0-9]{12})\.dkr\.ecr(-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})\.amazonaws\.com(\.cn)?(?::443)?$`)
-	dual    = regexp.MustCompile(`^([0-9]{12})\.dkr-ecr(-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})\.on\.aws(?::443)?$`)
+	classic = providers.Pattern(`^([0-9]{12})\.dkr\.ecr(-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})\.amazonaws\.com(\.cn)?(?::443)?$`)
+	dual    = providers.Pattern(`^([0-9]{12})\.dkr-ecr(-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})\.on\.aws(?::443)?$`)
 )
 
 // parse takes a host apart. Everything between the anchors is one label after
 // the other, so a look-alike with more in front or behind does not match.
 func parse(host string) (place, bool) {
-	if m := classic.FindStringSubmatch(host); m != nil {
+	if m := classic().FindStringSubmatch(host); m != nil {
 		api := "api.ecr." + m[3] + ".amazonaws.com" + m[4]
 		if m[2] != "" {
 			api = "ecr-fips." + m[3] + ".amazonaws.com" + m[4]
 		}
 		return place{m[1], m[3], api}, true
 	}
-	if m := dual.FindStringSubmatch(host); m != nil {
+	if m := dual().FindStringSubmatch(host); m != nil {
 		return place{m[1], m[3], "ecr" + m[2] + "." + m[3] + ".api.aws"}, true
 	}
 	return place{}, false

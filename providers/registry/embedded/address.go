@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"encoding/base32"
-	"regexp"
 	"strings"
 
 	"freightliner/providers"
@@ -33,8 +32,8 @@ type address struct {
 // The grammars of the distribution-spec 1.1, section "Pulling manifests". A
 // name is limited to 255 bytes, as clients limit host and name together.
 var (
-	nameGrammar = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagGrammar  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	nameGrammar = providers.Pattern(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar  = providers.Pattern(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
 const nameLimit = 255
@@ -88,7 +87,7 @@ func cutLast(s string) (head, last string) {
 }
 
 func validName(name string) bool {
-	return len(name) <= nameLimit && nameGrammar.MatchString(name)
+	return len(name) <= nameLimit && nameGrammar().MatchString(name)
 }
 
 // contentKey is where the bytes with digest d lie.
@@ -140,14 +139,14 @@ func tagFile(tag string) string {
 func tagOf(file string) (string, bool) {
 	if tag, ok := strings.CutPrefix(file, "="); ok {
 		tag, ok = strings.CutSuffix(tag, "=")
-		return tag, ok && tagGrammar.MatchString(tag)
+		return tag, ok && tagGrammar().MatchString(tag)
 	}
 	encoded, ok := strings.CutPrefix(file, "%")
 	if !ok {
 		return "", false
 	}
 	tag, err := lower.DecodeString(strings.ToUpper(encoded))
-	return string(tag), err == nil && tagGrammar.Match(tag)
+	return string(tag), err == nil && tagGrammar().Match(tag)
 }
 
 // Endpoint tells what a decoded URL path of the API is about: kind is "base",

@@ -99,7 +99,7 @@ func FuzzAddress(f *testing.F) {
 		if at.name != "" && validName(at.name) {
 			inside := repositoryKey(at.name) + "/_"
 			keys := []string{tagsKey(at.name)}
-			if tagGrammar.MatchString(at.ref) {
+			if tagGrammar().MatchString(at.ref) {
 				keys = append(keys, tagKey(at.name, at.ref))
 			}
 			if d, err := providers.ParseDigest(at.ref); err == nil {

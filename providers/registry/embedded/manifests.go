@@ -83,7 +83,7 @@ func (g *registry) target(at address) (providers.Digest, error) {
 	if strings.Contains(at.ref, ":") {
 		return parseDigest(at.ref)
 	}
-	if !tagGrammar.MatchString(at.ref) {
+	if !tagGrammar().MatchString(at.ref) {
 		return "", failf(http.StatusBadRequest, "TAG_INVALID", "a tag is up to 128 letters, digits and . _ -")
 	}
 	value, err := read(g.store, tagKey(at.name, at.ref))
@@ -194,7 +194,7 @@ func (g *registry) putManifest(w http.ResponseWriter, r *http.Request, at addres
 // that is true, otherwise its SHA-256.
 func manifestDigest(at address, raw []byte) (providers.Digest, error) {
 	if !strings.Contains(at.ref, ":") {
-		if !tagGrammar.MatchString(at.ref) {
+		if !tagGrammar().MatchString(at.ref) {
 			return "", failf(http.StatusBadRequest, "TAG_INVALID", "a tag is up to 128 letters, digits and . _ -")
 		}
 		return providers.SHA256(raw), nil

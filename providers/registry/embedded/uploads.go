@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -244,7 +243,7 @@ func (g *registry) finish(w http.ResponseWriter, r *http.Request, u *session) er
 	return g.commit(w, u, d)
 }
 
-var contentRange = regexp.MustCompile(`^(?:bytes[ =])?([0-9]{1,15})-([0-9]{1,15})(?:/(?:[0-9]+|\*))?$`)
+var contentRange = providers.Pattern(`^(?:bytes[ =])?([0-9]{1,15})-([0-9]{1,15})(?:/(?:[0-9]+|\*))?$`)
 
 // expects checks Content-Range, when there is one, against what we have.
 func (u *session) expects(r *http.Request) error {
@@ -252,7 +251,7 @@ func (u *session) expects(r *http.Request) error {
 	if given == "" {
 		return nil
 	}
-	match := contentRange.FindStringSubmatch(given)
+	match := contentRange().FindStringSubmatch(given)
 	if match == nil {
 		return failf(http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "Content-Range is <first>-<last>")
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ type operation struct {
 	} `json:"error"`
 }
 
-var operationName = regexp.MustCompile(`^[A-Za-z0-9-]{1,100}$`)
+var operationName = providers.Pattern(`^[A-Za-z0-9-]{1,100}$`)
 
 const (
 	lookAfter = 2 * time.Second
@@ -84,7 +83,7 @@ func (op operation) finish(ctx context.Context, api *registry.API, q registry.Re
 	q.Aside = true // the same address is asked again, on purpose
 	for n := 0; !op.Done; n++ {
 		id, ours := strings.CutPrefix("/v1/"+op.Name, parent+"/operations/")
-		if !ours || !operationName.MatchString(id) || n == looks {
+		if !ours || !operationName().MatchString(id) || n == looks {
 			return q.Fail(providers.Transient, "", "the repository is not there yet, after %s", time.Duration(n)*lookAfter)
 		}
 		if err := api.Wait(ctx, lookAfter); err != nil {

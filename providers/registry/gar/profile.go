@@ -1,8 +1,7 @@
 package gar
 
 import (
-	"regexp"
-
+	"freightliner/providers"
 	"freightliner/providers/registry"
 )
 
@@ -42,7 +41,7 @@ func Kind(token Token) registry.Kind {
 
 // cloud.google.com/artifact-registry/docs/repositories/repo-locations and
 // cloud.google.com/container-registry/docs/overview.
-var hosts = regexp.MustCompile(`^(?:[a-z0-9]+(?:-[a-z0-9]+)*-docker\.pkg\.dev|(?:(?:us|eu|asia|marketplace|k8s|mirror|l|launcher)\.)?gcr\.io)(?::443)?$`)
+var hosts = providers.Pattern(`^(?:[a-z0-9]+(?:-[a-z0-9]+)*-docker\.pkg\.dev|(?:(?:us|eu|asia|marketplace|k8s|mirror|l|launcher)\.)?gcr\.io)(?::443)?$`)
 
 const apiHost = "artifactregistry.googleapis.com"
 
@@ -53,4 +52,4 @@ func pairs(s registry.Settings) []string {
 	return nil
 }
 
-func serves(host string) bool { return hosts.MatchString(host) }
+func serves(host string) bool { return hosts().MatchString(host) }

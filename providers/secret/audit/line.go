@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"freightliner/providers"
 	"freightliner/providers/secret"
 )
 
@@ -116,9 +116,9 @@ func decode(text []byte) (line, error) {
 	return l, nil
 }
 
-var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var hashForm = providers.Pattern(`^[0-9a-f]{64}$`)
 
-func isHash(s string) bool { return hashForm.MatchString(s) }
+func isHash(s string) bool { return hashForm().MatchString(s) }
 
 // Head is the end of a log at some time: if it is kept elsewhere, nothing up to
 // it can be changed unseen.
@@ -151,20 +151,20 @@ func fileName(workspace, month string) string { return safe(workspace) + "." + m
 func lockName(workspace string) string { return safe(workspace) + ".lock" }
 
 var (
-	monthForm = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
-	plainName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,79}$`)
-	notPlain  = regexp.MustCompile(`[^a-z0-9_-]+`)
+	monthForm = providers.Pattern(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
+	plainName = providers.Pattern(`^[a-z0-9][a-z0-9_-]{0,79}$`)
+	notPlain  = providers.Pattern(`[^a-z0-9_-]+`)
 )
 
 // safe is the workspace as a part of a file's name on any file system. What had
 // to be changed gets a part of its digest, so that two workspaces never share
 // a file.
 func safe(workspace string) string {
-	if plainName.MatchString(workspace) {
+	if plainName().MatchString(workspace) {
 		return workspace
 	}
 	digest := sha256.Sum256([]byte(workspace))
-	short := strings.Trim(notPlain.ReplaceAllString(strings.ToLower(workspace), "-"), "-_")
+	short := strings.Trim(notPlain().ReplaceAllString(strings.ToLower(workspace), "-"), "-_")
 	return strings.Trim(short[max(0, len(short)-60):], "-_") + "." + hex.EncodeToString(digest[:6])
 }
 
@@ -175,5 +175,5 @@ func monthOf(workspace, file string) (month string, ok bool) {
 		return "", false
 	}
 	month, found = strings.CutSuffix(rest, ".jsonl")
-	return month, found && monthForm.MatchString(month)
+	return month, found && monthForm().MatchString(month)
 }

@@ -125,7 +125,7 @@ func (s *Store) schedule(ctx context.Context, op, name string, days int64, d *sm
 // Restore takes a scheduled deletion back.
 func (s *Store) Restore(ctx context.Context, name string) error {
 	const op = "restore secret"
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return s.fail(providers.Invalid, op, name, "no name that AWS allows", "")
 	}
 	_, err := call(ctx, s, question{op: op, name: name, action: "RestoreSecret"}, &sm.RestoreSecretInput{SecretId: &name}, s.client.RestoreSecret)

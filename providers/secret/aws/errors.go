@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -224,8 +223,8 @@ func quotaHint(action string) string {
 }
 
 var (
-	denialForm = regexp.MustCompile(`User: (arn:[A-Za-z0-9:/_+=.,@*-]{1,300}) is not authorized to perform: ((?:secretsmanager|kms|sts):[A-Za-z]{1,64})`)
-	kmsKeyForm = regexp.MustCompile(`arn:[a-z-]{3,20}:kms:[a-z0-9-]{1,40}:[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]{1,256}`)
+	denialForm = providers.Pattern(`User: (arn:[A-Za-z0-9:/_+=.,@*-]{1,300}) is not authorized to perform: ((?:secretsmanager|kms|sts):[A-Za-z]{1,64})`)
+	kmsKeyForm = providers.Pattern(`arn:[a-z-]{3,20}:kms:[a-z0-9-]{1,40}:[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]{1,256}`)
 )
 
 // denied says who lacks which right on what, and the smallest policy that gives it.
@@ -234,7 +233,7 @@ func (s *Store) denied(ctx context.Context, e *providers.Error, a *answer, q que
 	if q.action == "GetCallerIdentity" || q.action == "AssumeRole" {
 		action = "sts:" + q.action
 	}
-	if m := denialForm.FindStringSubmatch(text); m != nil {
+	if m := denialForm().FindStringSubmatch(text); m != nil {
 		who, action = m[1], m[2]
 	} else if q.action != "GetCallerIdentity" {
 		who, _ = s.Principal(ctx)
@@ -243,7 +242,7 @@ func (s *Store) denied(ctx context.Context, e *providers.Error, a *answer, q que
 		who = "the principal of these keys"
 	}
 	if strings.Contains(strings.ToLower(text), "kms") || a.code == "EncryptionFailure" || a.code == "DecryptionFailure" {
-		key := kmsKeyForm.FindString(text)
+		key := kmsKeyForm().FindString(text)
 		if key == "" {
 			key = "the key of the secret"
 		}

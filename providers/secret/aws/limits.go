@@ -3,7 +3,6 @@ package aws
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -34,9 +33,9 @@ func (s *Store) Limits() secret.Limits {
 }
 
 var (
-	nameForm  = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]+$`)
-	nameTail  = regexp.MustCompile(`-[A-Za-z0-9]{6}$`)
-	tokenForm = regexp.MustCompile(`^[A-Za-z0-9-]{32,64}$`)
+	nameForm  = providers.Pattern(`^[A-Za-z0-9/_+=.@-]+$`)
+	nameTail  = providers.Pattern(`-[A-Za-z0-9]{6}$`)
+	tokenForm = providers.Pattern(`^[A-Za-z0-9-]{32,64}$`)
 )
 
 func checkName(name string) error {
@@ -45,9 +44,9 @@ func checkName(name string) error {
 		return errors.New("the name is empty")
 	case len(name) > longestName:
 		return fmt.Errorf("the name has %d characters, AWS allows %d", len(name), longestName)
-	case !nameForm.MatchString(name):
+	case !nameForm().MatchString(name):
 		return errors.New("AWS allows only letters, digits and /_+=.@- in a name")
-	case nameTail.MatchString(name):
+	case nameTail().MatchString(name):
 		return errors.New("the name ends in a hyphen and six characters, which AWS can not tell from the end of an ARN")
 	}
 	return nil
@@ -74,7 +73,7 @@ func (s *Store) checkMetadata(m secret.Metadata) error {
 	seen := map[string]bool{}
 	for _, r := range m.Replicas {
 		switch {
-		case !regionForm.MatchString(r.Region):
+		case !regionForm().MatchString(r.Region):
 			return fmt.Errorf("replica: %q is no AWS region", providers.Printable(r.Region, 40))
 		case r.Region == s.o.Region:
 			return fmt.Errorf("replica: %s is the secret's own region", r.Region)
@@ -116,7 +115,7 @@ func (s *Store) checkWrite(op string, w secret.Write, value bool) error {
 	if err := checkName(w.Name); err != nil {
 		return bad(err)
 	}
-	if !tokenForm.MatchString(w.Token) {
+	if !tokenForm().MatchString(w.Token) {
 		return bad(errors.New("the token must be 32 to 64 letters, digits and hyphens"))
 	}
 	if w.Create != nil {

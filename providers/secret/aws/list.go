@@ -29,7 +29,7 @@ const (
 // (Metadata.Replicas is nil) nor when the current version was made.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[secret.Info, error] {
 	return func(yield func(secret.Info, error) bool) {
-		if prefix != "" && !nameForm.MatchString(prefix) {
+		if prefix != "" && !nameForm().MatchString(prefix) {
 			return // no name of AWS begins so
 		}
 		q := question{op: "list secrets", action: "ListSecrets"}
@@ -96,7 +96,7 @@ func (s *Store) Describe(ctx context.Context, name string) (secret.Info, error) 
 }
 
 func (s *Store) describe(ctx context.Context, op, name string) (*sm.DescribeSecretOutput, error) {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return nil, s.fail(providers.Invalid, op, name, "no name that AWS allows", "")
 	}
 	return call(ctx, s, question{op: op, name: name, action: "DescribeSecret"}, &sm.DescribeSecretInput{SecretId: &name}, s.client.DescribeSecret)
@@ -159,7 +159,7 @@ func holder(d *sm.DescribeSecretOutput, label string) string {
 // History asks for all versions that are still kept, also those without a label.
 func (s *Store) History(ctx context.Context, name string) ([]secret.Version, error) {
 	q := question{op: "list versions of secret", name: name, action: "ListSecretVersionIds"}
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return nil, s.fail(providers.Invalid, q.op, name, "no name that AWS allows", "")
 	}
 	in := &sm.ListSecretVersionIdsInput{SecretId: &name, IncludeDeprecated: aws.Bool(true), MaxResults: aws.Int32(100)}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,14 +68,14 @@ var (
 	_ secret.Principal = (*Store)(nil)
 )
 
-var regionForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
+var regionForm = providers.Pattern(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 
 // New makes a store. It asks nothing of AWS: wrong keys show at the first use.
 func New(_ context.Context, o Options) (*Store, error) {
 	bad := func(hint, format string, a ...any) (*Store, error) {
 		return nil, &providers.Error{Class: providers.Invalid, Op: "open secret store", On: "aws", Err: fmt.Errorf(format, a...), Hint: hint}
 	}
-	if !regionForm.MatchString(o.Region) {
+	if !regionForm().MatchString(o.Region) {
 		return bad("Set region, as in region = \"eu-west-1\".", "%q is no AWS region", providers.Printable(o.Region, 40))
 	}
 	if o.Keys == nil || o.HTTP == nil || o.Clock == nil {

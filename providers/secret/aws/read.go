@@ -40,7 +40,7 @@ func (s *Store) Read(ctx context.Context, refs []secret.Ref, got func(secret.Rea
 	var singles []secret.Ref
 	for _, ref := range refs {
 		switch {
-		case !nameForm.MatchString(ref.Name):
+		case !nameForm().MatchString(ref.Name):
 			give(secret.Reading{Ref: ref, Err: s.fail(providers.Invalid, "read secret", ref.Name, "no name that AWS allows", "")})
 		case ref.Version != "":
 			singles = append(singles, ref)

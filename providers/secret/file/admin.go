@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -290,11 +289,11 @@ func (s *Store) autoInit(ctx context.Context) error {
 	return err
 }
 
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9_.@-]+`)
+var notInNames = providers.Pattern(`[^A-Za-z0-9_.@-]+`)
 
 // asMember makes a member's name of a user's.
 func asMember(user string) string {
-	name := strings.TrimLeft(notInNames.ReplaceAllString(user, "-"), "-._@")
+	name := strings.TrimLeft(notInNames().ReplaceAllString(user, "-"), "-._@")
 	if name == "" || name == Recovery {
 		name = "owner"
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,11 +34,11 @@ type Member struct {
 	Recipient string `json:"recipient"` // age1…
 }
 
-var memberName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$`)
+var memberName = providers.Pattern(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$`)
 
 // check says what is wrong with a member.
 func (m Member) check() error {
-	if !memberName.MatchString(m.Name) {
+	if !memberName().MatchString(m.Name) {
 		return errors.New("a member's name has up to 100 letters, digits and _ . @ -, and begins with a letter or digit")
 	}
 	_, err := parseRecipient(m.Recipient, nil)

@@ -3,7 +3,6 @@ package file
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -15,10 +14,10 @@ import (
 // letter "!" and the small one, so that names which differ only in case do not
 // meet on macOS and Windows.
 
-var segment = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@=-]*$`)
+var segment = providers.Pattern(`^[A-Za-z0-9_][A-Za-z0-9_.@=-]*$`)
 
 // reserved are names that Windows keeps for devices, also with an extension.
-var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)`)
+var reserved = providers.Pattern(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)`)
 
 // longest is the length of a directory's name that all file systems take
 // (eCryptfs: 143 bytes), with room for none of ours.
@@ -33,11 +32,11 @@ func checkName(name string) error {
 		switch {
 		case part == "":
 			return errors.New("the name has an empty part: no slash may begin or end it, or follow another")
-		case !segment.MatchString(part):
+		case !segment().MatchString(part):
 			return fmt.Errorf("a part of the name is %s: it may have letters, digits and _ . @ = -, and begins with a letter, digit or _", providers.Printable(strconv.Quote(part), 80))
 		case strings.HasSuffix(part, "."):
 			return errors.New("a part of the name ends with a dot, which Windows drops")
-		case reserved.MatchString(part):
+		case reserved().MatchString(part):
 			return fmt.Errorf("a part of the name is %s, which Windows keeps for a device", part)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 
 	"freightliner/providers"
@@ -16,7 +15,7 @@ import (
 	"freightliner/providers/secret"
 )
 
-var tokenForm = regexp.MustCompile(`^[A-Za-z0-9-]{32,64}$`)
+var tokenForm = providers.Pattern(`^[A-Za-z0-9-]{32,64}$`)
 
 // hold takes the lock of a store that exists, and opens it again under the
 // lock. What a process that died left half done is finished first.
@@ -104,7 +103,7 @@ func (s *Store) checkWrite(op string, w secret.Write) error {
 		err = errors.New("there is no value to write")
 	case w.Value.Longer(maxPayload):
 		err = errors.New("the value has more than 65536 bytes")
-	case !tokenForm.MatchString(w.Token):
+	case !tokenForm().MatchString(w.Token):
 		err = errors.New("the token must have 32 to 64 letters, digits and hyphens")
 	case w.Create != nil:
 		err = checkMetadata(*w.Create)

@@ -3,7 +3,6 @@ package gcp
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -129,6 +128,6 @@ func labelText(s string) bool {
 
 const kmsForm = "A KMS key is projects/P/locations/L/keyRings/R/cryptoKeys/K."
 
-var kmsPattern = regexp.MustCompile(`^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$`)
+var kmsPattern = providers.Pattern(`^projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+$`)
 
-func kmsKey(s string) bool { return len(s) < 500 && kmsPattern.MatchString(s) }
+func kmsKey(s string) bool { return len(s) < 500 && kmsPattern().MatchString(s) }
