@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -235,9 +236,11 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	var (
 		source, destination registry.TagList
 		coming              map[string]forecast
-		err                 error
 	)
-	if w.selected {
+	if err := both(func() (err error) {
+		if !w.selected {
+			return nil
+		}
 		if source, coming, err = o.sourceTags(ctx, u, from); err != nil {
 			return err
 		}
@@ -248,16 +251,20 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 			}
 		}
 		w.empty = len(source.Tags) == 0
-	}
-	if w.selected || t.Prune == "managed" {
+		return nil
+	}, func() (err error) {
+		if !w.selected && t.Prune != "managed" {
+			return nil
+		}
 		if destination, err = o.client.Tags(ctx, to); err != nil {
 			return err
 		}
 		if w.fresh = destination.Missing; w.fresh {
-			if w.create, err = o.client.MustCreate(to); err != nil {
-				return err
-			}
+			w.create, err = o.client.MustCreate(to)
 		}
+		return err
+	}); err != nil {
+		return err
 	}
 	recorded := o.recordedTags(t, w.rel)
 	picked := selector.pick(source.Tags)
@@ -352,20 +359,17 @@ type lookup struct {
 
 func (o *observer) tag(ctx context.Context, l lookup, w *tagWorld) error {
 	o.count(Observed{Tags: 1})
-	if f, ok := l.coming[w.tag]; ok {
-		w.source, w.feeder = f.digest, true
-	} else {
-		d, err := o.sourceDigest(ctx, l, w.tag)
-		if err != nil {
-			return err
-		}
-		if d == "" {
-			return &providers.Error{Class: providers.NotFound, Op: "read manifest", On: l.from.Tag(w.tag), Err: errors.New("the tag is listed but does not exist")}
-		}
-		w.source = d
-	}
 	var err error
-	if w.dest, err = o.head(ctx, l.to, w.tag, l.destination); err != nil {
+	var known bool
+	if w.dest, known = told(l.destination, w.tag); known {
+		err = o.sourceTag(ctx, l, w)
+	} else {
+		err = both(func() error { return o.sourceTag(ctx, l, w) }, func() (err error) {
+			w.dest, err = o.head(ctx, l.to, w.tag, nil)
+			return err
+		})
+	}
+	if err != nil {
 		return err
 	}
 	if w.want, err = o.want(ctx, l, w); err != nil {
@@ -384,35 +388,59 @@ func (o *observer) fix(ctx context.Context, l lookup, w *tagWorld) (err error) {
 	return err
 }
 
-// sourceDigest is head of a source tag. One that the destination does not have is
-// read at once, as it will be anyhow.
-func (o *observer) sourceDigest(ctx context.Context, l lookup, tag string) (providers.Digest, error) {
-	if _, listed := slices.BinarySearch(l.destination.Tags, tag); listed || l.source.Digests[tag] != "" {
-		return o.head(ctx, l.from, tag, l.source)
+// both looks at two registries at once. Of two errors it is the first's.
+func both(one, two func() error) error {
+	second := make(chan error, 1)
+	go func() { second <- two() }()
+	return cmp.Or(one(), <-second)
+}
+
+// sourceTag finds out what the source has under a tag. One that the destination
+// does not have is read at once, as it will be anyhow.
+func (o *observer) sourceTag(ctx context.Context, l lookup, w *tagWorld) (err error) {
+	if f, ok := l.coming[w.tag]; ok {
+		w.source, w.feeder = f.digest, true
+		return nil
 	}
-	d, err := o.client.Resolve(ctx, l.from, tag)
+	look := func() (providers.Digest, error) { return o.head(ctx, l.from, w.tag, l.source) }
+	if d, known := told(l.destination, w.tag); known && d == "" && l.source.Digests[w.tag] == "" {
+		look = func() (providers.Digest, error) { return found(o.client.Resolve(ctx, l.from, w.tag)) }
+	}
+	if w.source, err = look(); err == nil && w.source == "" {
+		err = &providers.Error{Class: providers.NotFound, Op: "read manifest", On: l.from.Tag(w.tag), Err: errors.New("the tag is listed but does not exist")}
+	}
+	return err
+}
+
+// told is what a listing tells of a tag without a request: its digest, where the
+// listing has digests, or that there is none, empty.
+func told(list *registry.TagList, tag string) (d providers.Digest, known bool) {
+	if list == nil {
+		return "", false
+	}
+	if d, known = list.Digests[tag]; known {
+		return d, true
+	}
+	_, listed := slices.BinarySearch(list.Tags, tag)
+	return "", !listed
+}
+
+// found takes what does not exist for empty, and no error.
+func found(d providers.Digest, err error) (providers.Digest, error) {
 	if providers.ClassOf(err) == providers.NotFound {
 		return "", nil
 	}
 	return d, err
 }
 
-// head is the digest of a tag, empty when it does not exist. A listing saves
-// the request where it has digests, or where it does not have the tag.
+// head is the digest of a tag, empty when it does not exist; list may save the
+// request.
 func (o *observer) head(ctx context.Context, repo providers.Repository, tag string, list *registry.TagList) (providers.Digest, error) {
-	if list != nil {
-		if d, ok := list.Digests[tag]; ok {
-			return d, nil
-		}
-		if _, listed := slices.BinarySearch(list.Tags, tag); !listed {
-			return "", nil
-		}
+	if d, known := told(list, tag); known {
+		return d, nil
 	}
 	descriptor, err := o.client.Head(ctx, repo, tag)
-	if providers.ClassOf(err) == providers.NotFound {
-		return "", nil
-	}
-	return descriptor.Digest, err
+	return found(descriptor.Digest, err)
 }
 
 // want is the digest that the destination should have: the source's, unless
