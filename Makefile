@@ -16,7 +16,7 @@ help: ## show the targets
 
 build: ## build the program into .build/freightliner
 	@mkdir -p $(BUILD)
-	$(GO) build -trimpath -o $(PROGRAM) ./cmd/freightliner
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(PROGRAM) ./cmd/freightliner
 
 demo: build ## see it work: two registries, a secret store, plan, apply, drift; under a minute
 	$(GO) run ./examples/demo -program $(PROGRAM)

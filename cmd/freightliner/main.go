@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -30,6 +32,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	postponeGC()
 	keepFromCores() // whatever command it is: variables of the environment are payloads already
 	filter := &secret.Filter{}
 	p := &program{
@@ -45,6 +48,17 @@ func main() {
 		tick:     wallTicker,
 	}
 	os.Exit(p.run(os.Args[1:]))
+}
+
+// postponeGC lets the garbage collector begin at 16 MiB of heap instead of 4. A run
+// that finds nothing to do ends before that; it spent a twentieth of its time on
+// collections that freed nothing worth it. After the first one all is as usual.
+func postponeGC() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	usual := debug.SetGCPercent(400)
+	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
 }
 
 // program is one process: all it knows of the world around it.
