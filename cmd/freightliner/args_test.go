@@ -88,7 +88,7 @@ func TestFlags(t *testing.T) {
 		"freightliner fmt":           {"check", "diff"},
 		"freightliner plan":          append([]string{"destroy", "detailed-exitcode", "markdown", "out"}, planFlags...),
 		"freightliner show":          {"full", "json", "markdown", "state", "var", "var-file"},
-		"freightliner apply":         append(append([]string{"approve"}, applyFlags...), planFlags...),
+		"freightliner apply":         append(append([]string{"approve", "spool"}, applyFlags...), planFlags...),
 		"freightliner destroy":       append(append([]string{}, applyFlags...), planFlags...),
 		"freightliner drift":         {"exclude", "json", "json-into", "markdown", "state", "target", "var", "var-file"},
 		"freightliner verify":        {"deep", "exclude", "json", "parallelism", "state", "target", "var", "var-file"},
