@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -283,6 +284,43 @@ func (c *listening) Write(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// Bodies go out in writes of up to bodyBuffer bytes, each from up to bodyReads reads.
+// net/http's own copy makes one of 32 KiB from each read: a cold mirror over
+// loopback took a tenth longer with it. Not more reads, since those of a slow source
+// wait, and what came should not wait for long.
+const (
+	bodyBuffer = 128 << 10
+	bodyReads  = 4
+)
+
+var bodyBuffers = sync.Pool{New: func() any { return new([bodyBuffer]byte) }}
+
+// ReadFrom sends r to its end. net/http comes here with bodies, except over TLS.
+func (c *listening) ReadFrom(r io.Reader) (sent int64, err error) {
+	buffer := bodyBuffers.Get().(*[bodyBuffer]byte)
+	defer bodyBuffers.Put(buffer)
+	for err == nil {
+		held := 0
+		for reads := 0; reads < bodyReads && held < bodyBuffer*3/4 && err == nil; reads++ {
+			var n int
+			n, err = r.Read(buffer[held:])
+			held += n
+		}
+		if held == 0 {
+			continue
+		}
+		n, failed := c.Write(buffer[:held])
+		sent += int64(n)
+		if failed != nil {
+			return sent, failed
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return sent, err
 }
 
 func (c *listening) Close() error {

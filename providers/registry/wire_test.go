@@ -1,10 +1,13 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -821,4 +824,75 @@ func httptestServer(t *testing.T, h http.Handler) (host string) {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// script is a connection that keeps what is written, and a reader that gives so
+// many bytes at a time.
+type script struct {
+	net.Conn
+	reads  []int
+	end    error // after them
+	writes []int
+	wrote  bytes.Buffer
+	fails  int // the write that fails; 0 for none
+}
+
+func (s *script) Write(p []byte) (int, error) {
+	s.writes = append(s.writes, len(p))
+	if len(s.writes) == s.fails {
+		return 0, io.ErrClosedPipe
+	}
+	return s.wrote.Write(p)
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.reads) == 0 {
+		return 0, s.end
+	}
+	n := min(s.reads[0], len(p))
+	for i := range p[:n] {
+		p[i] = byte(len(s.reads))
+	}
+	if s.reads[0] -= n; s.reads[0] == 0 {
+		s.reads = s.reads[1:]
+	}
+	return n, nil
+}
+
+// Small reads go out together, but only a few: what a slow source gave does not
+// wait for all it will give.
+func TestBodiesGoOutInLargeWrites(t *testing.T) {
+	broken := errors.New("the source broke off")
+	for _, tt := range []struct {
+		name   string
+		reads  []int
+		end    error
+		fails  int
+		writes []int
+		sent   int64
+		err    error
+	}{
+		{"nothing", nil, io.EOF, 0, nil, 0, nil},
+		{"a fast source", []int{300 << 10}, io.EOF, 0, []int{128 << 10, 128 << 10, 44 << 10}, 300 << 10, nil},
+		{"reads as over loopback", []int{32 << 10, 32 << 10, 32 << 10, 32 << 10, 32 << 10}, io.EOF, 0, []int{96 << 10, 64 << 10}, 160 << 10, nil},
+		{"a slow source", []int{1, 2, 3, 4, 5, 6}, io.EOF, 0, []int{10, 11}, 21, nil},
+		{"a source that breaks off", []int{1, 2, 3, 4, 5, 6}, broken, 0, []int{10, 11}, 21, broken},
+		{"a destination that does", []int{1, 2, 3, 4, 5, 6}, io.EOF, 2, []int{10, 11}, 10, io.ErrClosedPipe},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &script{reads: slices.Clone(tt.reads), end: tt.end, fails: tt.fails}
+			c := &listening{Conn: s, ended: make(chan struct{})}
+			c.end() // a write that fails need not wait for an answer
+			sent, err := c.ReadFrom(s)
+			if sent != tt.sent || !errors.Is(err, tt.err) {
+				t.Errorf("sent %d, %v; want %d, %v", sent, err, tt.sent, tt.err)
+			}
+			if diff := cmp.Diff(tt.writes, s.writes); diff != "" {
+				t.Errorf("writes (-want +got):\n%s", diff)
+			}
+			if int64(s.wrote.Len()) != tt.sent {
+				t.Errorf("%d bytes arrived of %d sent", s.wrote.Len(), tt.sent)
+			}
+		})
+	}
 }
