@@ -262,3 +262,35 @@ func TestImmutableTagsAtTheDestination(t *testing.T) {
 		}
 	}
 }
+
+// TestDestinationThatIsNotListed: where the state has every tag, the destination is
+// not listed, and its trouble is told as if it were: once for a repository that can
+// not be read, and as a new repository where it is gone.
+func TestDestinationThatIsNotListed(t *testing.T) {
+	b := newBench(t)
+	b.clock = instant{}
+	registrytest.Fill(t, b.source.Host(), registrytest.Tree{Repositories: 1, Tags: 3, Prefix: "acme"})
+	b.apply(b.plan())
+	b.destination.Recorder.Reset()
+	b.plan()
+	if diff := cmp.Diff(map[string]int{"HEAD manifest": 3}, b.destination.Recorder.Counts()); diff != "" {
+		t.Errorf("requests when all is right (-want +got):\n%s", diff)
+	}
+	denied := registrytest.Fault{Path: "app-0000", Status: 403, Times: -1}
+	b.destination.Faults.Add(denied)
+	if diff := cmp.Diff([]string{"failed tree.p/app-0000 denied"}, problems(b.plan())); diff != "" {
+		t.Errorf("problems of a repository that is denied (-want +got):\n%s", diff)
+	}
+	b.destination.Faults.Clear()
+	b.destination.Faults.Add(registrytest.Fault{Method: "HEAD", Path: "app-0000", Status: 404, Times: -1},
+		registrytest.Fault{Kind: "tags", Path: "app-0000", Status: 404, Body: `{"errors":[{"code":"NAME_UNKNOWN"}]}`, Times: -1})
+	p := b.plan()
+	for _, a := range p.Actions {
+		if a.Verb == planner.Create && a.ToTag != "" && (!a.Fresh || a.Cause != planner.ByDrift) {
+			t.Errorf("%s of a repository that is gone: fresh %t, cause %s", a.Address, a.Fresh, a.Cause)
+		}
+	}
+	if len(p.Actions) < 3 || len(p.Problems) != 0 {
+		t.Errorf("the plan of a repository that is gone: %v %v", show(p), p.Problems)
+	}
+}

@@ -234,9 +234,26 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	t := u.tree
 	from, to := t.Source.Join(w.rel), t.Destination.Join(w.rel)
 	var (
-		source, destination registry.TagList
-		coming              map[string]forecast
+		source      registry.TagList
+		destination *registry.TagList // nil while it is not listed
+		coming      map[string]forecast
 	)
+	recorded := o.recordedTags(t, w.rel)
+	listDestination := func() error {
+		list, err := o.client.Tags(ctx, to)
+		if err != nil {
+			return err
+		}
+		destination = &list
+		if w.fresh = list.Missing; w.fresh {
+			w.create, err = o.client.MustCreate(to)
+		}
+		return err
+	}
+	// Where only recorded tags may turn out to be wanted, the listing waits. It is
+	// worth its request where it saves more than one for each tag: in bulk, and of
+	// what is attached to images by tags.
+	postponed := w.selected && len(recorded) > 0 && !o.client.ListsInBulk(to) && !o.attachedHere(t, w.rel)
 	if err := both(func() (err error) {
 		if !w.selected {
 			return nil
@@ -252,21 +269,14 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 		}
 		w.empty = len(source.Tags) == 0
 		return nil
-	}, func() (err error) {
-		if !w.selected && t.Prune != "managed" {
+	}, func() error {
+		if postponed || !w.selected && t.Prune != "managed" {
 			return nil
 		}
-		if destination, err = o.client.Tags(ctx, to); err != nil {
-			return err
-		}
-		if w.fresh = destination.Missing; w.fresh {
-			w.create, err = o.client.MustCreate(to)
-		}
-		return err
+		return listDestination()
 	}); err != nil {
 		return err
 	}
-	recorded := o.recordedTags(t, w.rel)
 	picked := selector.pick(source.Tags)
 	for _, tag := range picked {
 		if o.filter.wants(tagAddress(t.Address, w.rel, tag)) {
@@ -280,9 +290,15 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	}
 	slices.SortFunc(w.departed, func(a, b tagWorld) int { return strings.Compare(a.tag, b.tag) })
 
+	unrecorded := func(tag tagWorld) bool { _, ours := recorded[tag.tag]; return !ours }
+	if postponed && (slices.ContainsFunc(w.tags, unrecorded) || t.Prune == "managed" && len(w.departed) > 0) {
+		if err := listDestination(); err != nil {
+			return err
+		}
+	}
 	look := lookup{
 		parent: repoAddress(t.Address, w.rel), from: from, to: to, copy: t.Copy,
-		source: &source, coming: coming, destination: &destination, records: recorded,
+		source: &source, coming: coming, destination: destination, records: recorded,
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(tagsAtOnce)
@@ -299,14 +315,30 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 		}
 		group.Go(func() error {
 			var err error
-			tag.dest, err = o.head(gctx, to, tag.tag, &destination)
+			tag.dest, err = o.head(gctx, to, tag.tag, destination)
 			return o.swallow(gctx, err, &tag.err)
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	// What is right needs no listing. What is not may be so since the repository is
+	// gone, and what could not be looked at may be its trouble as a whole.
+	if destination == nil && slices.ContainsFunc(w.tags, func(tag tagWorld) bool { return tag.err != nil || tag.want != tag.dest }) {
+		if err := listDestination(); err != nil {
+			return err
+		}
+		look.destination = destination
+	}
 	return o.weighTags(ctx, look, w.fresh, w.tags)
+}
+
+// attachedHere reports whether the state has referrers in one repository of a tree.
+func (o *observer) attachedHere(t *config.Tree, rel string) bool {
+	for range o.in.State.Under(repoAddress(t.Address, rel) + "@") {
+		return true
+	}
+	return false
 }
 
 // recordedTags are the records of one repository of a tree, by tag. There are

@@ -9,7 +9,7 @@ package main
 //	             + 1 HEAD for each tag that is at the destination, 1 GET for each other
 //	             + 1 GET for each further distinct manifest that the destination lacks
 //	             + 1 GET for each distinct blob that the destination lacks
-//	destination  1 tag list for each repository
+//	destination  1 tag list for each repository with a tag that was not there
 //	             + 1 HEAD for each tag that is there already
 //	             + POST and PUT for each distinct blob that it lacks
 //	             + 1 POST (mount) for each further repository of a blob
@@ -52,13 +52,17 @@ func least(before, after *corpus) minimum {
 		}
 	}
 	heads := 0
-	read := map[string]bool{} // new manifests that the GET of a tag gives
+	listed := map[string]bool{} // repositories with a new tag
+	read := map[string]bool{}   // new manifests that the GET of a tag gives
 	for at, digest := range all.tags {
 		was, there := old.tags[at]
 		if there {
 			heads++
-		} else if !old.manifests[digest] {
-			read[digest] = true
+		} else {
+			listed[at[0]] = true
+			if !old.manifests[digest] {
+				read[digest] = true
+			}
 		}
 		if was == digest {
 			continue
@@ -72,7 +76,7 @@ func least(before, after *corpus) minimum {
 	}
 	repositories := len(after.Repositories)
 	m.source = (repositories+999)/1000 + repositories + len(all.tags) + newManifests - len(read) + m.blobs
-	m.destination = repositories + heads + 2*m.blobs + (newPairs - m.blobs) + newHeld + moves
+	m.destination = len(listed) + heads + 2*m.blobs + (newPairs - m.blobs) + newHeld + moves
 	return m
 }
 

@@ -262,6 +262,13 @@ func catalogHint(err error, host string) error {
 	})
 }
 
+// ListsInBulk reports whether listing the tags of repo tells more than their
+// names, as digests, which saves looking at each.
+func (c *Client) ListsInBulk(repo providers.Repository) bool {
+	r, err := c.remoteFor(repo)
+	return err == nil && r.kind.Tags != nil
+}
+
 // Tags lists the tags of repo, sorted. A repository that does not exist is no
 // error but Missing. A name that can not be a tag makes the whole listing
 // Invalid, since leaving it out would make the list look complete.
