@@ -322,9 +322,9 @@ func (o *observer) repository(ctx context.Context, u unit, selector tagSelector,
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	// What is right needs no listing. What is not may be so since the repository is
-	// gone, and what could not be looked at may be its trouble as a whole.
-	if destination == nil && slices.ContainsFunc(w.tags, func(tag tagWorld) bool { return tag.err != nil || tag.want != tag.dest }) {
+	// A tag that is there needs no listing. One that is not may be gone with its
+	// repository, and one that could not be looked at may be its trouble as a whole.
+	if destination == nil && slices.ContainsFunc(w.tags, func(tag tagWorld) bool { return tag.err != nil || tag.dest == "" }) {
 		if err := listDestination(); err != nil {
 			return err
 		}
