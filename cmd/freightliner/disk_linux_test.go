@@ -42,7 +42,7 @@ func mayMount() bool { return os.Geteuid() == 0 }
 // A spool without room: the layer goes without it, and one warning says so.
 func TestNoRoomForTheSpool(t *testing.T) {
 	if !mayMount() {
-		t.Skip("only root can mount a full file system")
+		t.Skip("mounting a full file system takes root; TestNoRoomForTheSpool of providers/registry has the same on a disk in memory")
 	}
 	m, _, destination, layer := newSpoolMirror(t)
 	dir := filepath.Join(m.dir, ".freightliner", "spool")

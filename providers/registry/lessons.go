@@ -13,8 +13,8 @@ import (
 )
 
 // Lessons are what the answers 405, 413 and 416 of a registry, and what it kept of
-// uploads that broke off, taught us about it, beyond the profile of its kind: proxies in front of it have
-// limits that nobody announces.
+// uploads that broke off, taught us about it, beyond the profile of its kind:
+// proxies in front of it have limits that nobody announces.
 type Lessons struct {
 	Refused  []Upload  `json:"refused,omitempty"`   // shapes that it does not take
 	MaxBody  int64     `json:"max_body,omitempty"`  // bytes of the largest body tried after a refusal; 0 for any
